@@ -1,0 +1,79 @@
+/* base.h: attributes and arithmetic that everything uses. Level 0. */
+#ifndef RINGBUS_BASE_H
+#define RINGBUS_BASE_H
+
+#include <assert.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#define rb_likely(x) __builtin_expect(!!(x), 1)
+#define rb_unlikely(x) __builtin_expect(!!(x), 0)
+#define rb_printf(f, a) __attribute__((format(printf, f, a)))
+#define rb_inline static inline __attribute__((always_inline))
+#define rb_cold __attribute__((cold, noinline))
+
+#define RB_LINE 64u   /* bytes of a cache line */
+#define RB_PAGE 4096u /* bytes of a page; the layout does not depend on the kernel's being larger */
+#define RB_MS 1000000ull
+#define RB_SECOND 1000000000ull
+
+#define rb_array_size(a) (sizeof(a) / sizeof((a)[0]))
+#define rb_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+
+static inline uint64_t rb_min(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static inline uint64_t rb_max(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* unit: a power of two. Wraps to 0 for n within unit of 2^64: callers bound n first. */
+static inline uint64_t rb_align_up(uint64_t n, uint64_t unit)
+{
+	return (n + unit - 1) & ~(unit - 1);
+}
+
+static inline bool rb_is_power_of_two(uint64_t n)
+{
+	return n != 0 && (n & (n - 1)) == 0;
+}
+
+/* CLOCK_MONOTONIC in nanoseconds; never stored where another process decides by it. */
+static inline uint64_t rb_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * RB_SECOND + (uint64_t)ts.tv_nsec;
+}
+
+/* Deadline of a relative timeout; saturates, so RINGBUS_FOREVER stays for ever. */
+static inline uint64_t rb_deadline_ns(uint64_t timeout_ns)
+{
+	uint64_t now;
+
+	if (timeout_ns == 0)
+		return 0;
+	now = rb_now_ns();
+	return timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
+}
+
+/* Time left to a deadline; UINT64_MAX stays for ever, 0 once it has passed. */
+static inline uint64_t rb_left_ns(uint64_t deadline_ns)
+{
+	uint64_t now;
+
+	if (deadline_ns == UINT64_MAX || deadline_ns == 0)
+		return deadline_ns;
+	now = rb_now_ns();
+	return now >= deadline_ns ? 0 : deadline_ns - now;
+}
+
+#endif

@@ -1,0 +1,16 @@
+/* error.h: codes to text, the cause of the last failure in this thread, and the log callback. Level 0. */
+#ifndef RINGBUS_ERROR_H
+#define RINGBUS_ERROR_H
+
+#include "base.h"
+
+/* Notes the cause of a failure for ringbus_error_detail() and returns code (negative). */
+int rb_fail(int code, const char *format, ...) rb_printf(2, 3);
+/* Forgets the note, at the entry of public calls that may fail. */
+void rb_fail_clear(void);
+const char *rb_fail_detail(void);
+/* level as in syslog. Silent unless a log function is set or RINGBUS_LOG names a level. */
+void rb_log(int level, const char *format, ...) rb_printf(2, 3);
+void rb_log_set(void (*fn)(int level, const char *text, void *user), void *user);
+
+#endif
