@@ -135,7 +135,7 @@ struct ringbus_node_options {
 	bool peer_notices;        /* deliver RINGBUS_PEER_* notices */
 	bool no_safety_wake;      /* never wake up to look; for tests that prove no wake-up is lost */
 	bool sigbus_guard;        /* survive truncation of the region: calls return -EFAULT. Takes over SIGBUS, chained */
-	ringbus_handler on_notice;/* gets notices in listen and poll; NULL: the event's handler gets those of its event */
+	ringbus_handler on_notice; /* gets notices in listen and poll; NULL: none. Pulling always gives them */
 	void *on_notice_user;
 };
 

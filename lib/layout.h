@@ -285,10 +285,13 @@ struct layout_ring_rx {
 };
 _Static_assert(sizeof(struct layout_ring_rx) == RB_PAGE, "layout");
 
-/* A record: header of three words, optional stamp word, then payload or descriptor. Multiples of 8 bytes.
- *	word 0: record bytes (low 32) | kind << 32 | unused tail bytes << 36 | stamped << 39 | position / 8 << 40
+/* A record: header of three words, optional words, payload or descriptor. A multiple of 8 bytes.
+ *	word 0: record bytes (low 32) | kind << 32 (3 bits) | drops << 35 | unused tail bytes << 36 | stamped << 39 |
+ *	        position / 8 << 40
  *	word 1: receiver generation << 32 | sender generation
- *	word 2: event index << 48 | drops << 32 (low 16 bits) | event generation
+ *	word 2: event index << 48 | event generation
+ * then, if flagged, one word with the sender's count of drops so far (put in the first record after drops), then, if
+ * stamped, one word of CLOCK_MONOTONIC in ns (information only), then payload or descriptor.
  * Word 0 is 0 until the record is published. Padding has only word 0. */
 enum record_kind {
 	RECORD_PAD = 1,
@@ -305,10 +308,14 @@ struct record_chunk {
 	uint64_t chunk; /* chunk index << 32 | extent serial << 16 | extent index */
 };
 
-static inline uint64_t record_word0(uint64_t position, uint64_t bytes, enum record_kind kind, unsigned tail,
-				    bool stamped)
+#define RECORD_DROPS (1ull << 35)
+#define RECORD_STAMPED (1ull << 39)
+
+/* flags: RECORD_DROPS, RECORD_STAMPED. tail: bytes at the end of the record that are not payload, below 8. */
+static inline uint64_t record_word0(uint64_t position, uint64_t bytes, enum record_kind kind, uint64_t tail,
+				    uint64_t flags)
 {
-	return bytes | (uint64_t)kind << 32 | (uint64_t)tail << 36 | (uint64_t)stamped << 39 | (position >> 3) << 40;
+	return bytes | (uint64_t)kind << 32 | tail << 36 | flags | (position >> 3) << 40;
 }
 
 /* Copied from a header that was checked; every offset follows from it. */

@@ -24,7 +24,9 @@ struct region {
 	int live_fd; /* the only descriptor of PORT.live in this process */
 	dev_t dev;
 	ino_t ino;
+	ino_t live_ino; /* of PORT.live, on the same filesystem */
 	const uint8_t *guard; /* 1 in the process that opened it, 0 in a forked child (MADV_WIPEONFORK) */
+	struct own_word *condemned; /* 1 once the SIGBUS guard put zero pages over a mapping, see guard.h */
 	struct layout_common *common; /* read-write, as the next */
 	struct layout_bell *bells;
 	const struct layout_control *control; /* the rest read-only */
@@ -72,8 +74,14 @@ struct region_place {
 	char directory[REGION_PATH_MAX];
 };
 int region_list(struct region_place *places, size_t capacity, const char *directory);
+/* Makes the directory when missing, checks it otherwise. */
+int region_make_directory(const char *directory, const char *group);
 /* A fresh O_CLOEXEC description of PORT.lock, made if missing; retried when it was unlinked meanwhile. */
 int region_open_lock(const char *directory, unsigned port, bool create);
+/* Whether the descriptor is still the file that PORT.lock names. */
+bool region_lock_is_current(int fd, const char *directory, unsigned port);
+/* Pids that hold live locks of a bus whose layout we cannot read: fills up to capacity (-1: unseen), returns how many. */
+int region_live_pids(const char *directory, unsigned port, int32_t *pids, size_t capacity);
 
 /* Maps `bytes` at `offset` of the region file (page aligned, checked against the file's size): MADV_DONTFORK and
  * MADV_DONTDUMP set, populated when asked. -EBADMSG out of the file; -ENOMEM. */

@@ -1,0 +1,358 @@
+/* join.c: the client's side of joining: find or start the service, prove, get a slot. Level 3.
+ *
+ * An attempt ends in success, in an error that time will not cure, or in JOIN_AGAIN: services and regions come and go,
+ * and whatever may be such a moment is tried again until the deadline.
+ */
+#include "join.h"
+
+#include "autostart.h"
+#include "error.h"
+#include "port.h"
+#include "wire.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define JOIN_AGAIN 1
+#define JOIN_START_EVERY_NS (300 * RB_MS)
+#define JOIN_FIRST_NAP_NS RB_MS
+#define JOIN_LAST_NAP_NS (20 * RB_MS)
+#define JOIN_STRANGER_NS (300 * RB_MS) /* so long may a port answer without a region before it is a stranger's */
+#define JOIN_LIVE_TRIES 100
+
+struct join {
+	const struct join_request *request;
+	unsigned port;
+	uint64_t deadline_ns;
+	uint64_t started_ns;  /* last autostart; 0: none */
+	uint64_t stranger_ns; /* since when the port answers and no region is there; 0: not so */
+	unsigned proofs_lost;
+	int reason; /* of the last JOIN_AGAIN; its text is in the detail */
+};
+
+int join_port(unsigned given)
+{
+	const char *text = secure_getenv("RINGBUS_PORT");
+	unsigned long port = given;
+	char *end;
+
+	if (given == 0 && text && *text) {
+		port = strtoul(text, &end, 10);
+		if (*end || port == 0 || text[0] == '-')
+			return rb_fail(-EINVAL, "RINGBUS_PORT is '%s'; set it to a number from 1 to 65535", text);
+	} else if (given == 0) {
+		port = 54121;
+	}
+	if (port > 65535)
+		return rb_fail(-EINVAL, "port %lu is over 65535", port);
+	return (int)port;
+}
+
+static int join_again(struct join *j, int reason)
+{
+	j->reason = reason;
+	return JOIN_AGAIN;
+}
+
+/* ---- the exchange ---- */
+
+static int join_send(struct join *j, int fd, struct wire_message *m, enum wire_kind kind, const struct region *region)
+{
+	m->magic = WIRE_MAGIC;
+	m->kind = (uint32_t)kind;
+	m->signature = layout_signature();
+	memcpy(m->uuid, region->uuid, sizeof(m->uuid));
+	return port_send(fd, m, sizeof(*m), j->deadline_ns);
+}
+
+/* What a failed system call on the connection means. */
+static int join_broken(struct join *j, int err)
+{
+	if (err == -ETIMEDOUT)
+		return rb_fail(err, "the service on port %u accepts but does not answer; it may be stopped (see "
+			       "ringbusd's state in ps)", j->port);
+	rb_fail(-ECONNREFUSED, "the service on port %u closes connections; it may be ending, or overloaded", j->port);
+	return join_again(j, -ECONNREFUSED);
+}
+
+static int join_refused(struct join *j, uint32_t error)
+{
+	switch (error) {
+	case EUSERS:
+		return rb_fail(-EUSERS, "all slots of the bus on port %u are taken; start its service with more --nodes "
+			       "(%u at most)", j->port, LAYOUT_NODES_MAX);
+	case EACCES:
+		rb_fail(-EACCES, "the service on port %u did not see our proof of access to the region", j->port);
+		return j->proofs_lost++ < 2 ? join_again(j, -EACCES) : -EACCES;
+	case EPROTO:
+		return rb_fail(-EPROTO, "the service on port %u is of another version of ringbus; restart it with this one",
+			       j->port);
+	case ETIMEDOUT:
+		rb_fail(-ETIMEDOUT, "the service on port %u did not get the control lock; a process that holds it is "
+			"stopped", j->port);
+		return join_again(j, -ETIMEDOUT);
+	default:
+		rb_fail(-ECONNREFUSED, "the service on port %u refused us (error %u)", j->port, error);
+		return join_again(j, -ECONNREFUSED);
+	}
+}
+
+static int join_receive(struct join *j, int fd, struct wire_message *m, enum wire_kind kind)
+{
+	char who[PORT_WHO_MAX];
+	int err = port_receive(fd, m, sizeof(*m), j->deadline_ns);
+
+	if (err < 0)
+		return join_broken(j, err);
+	if (m->magic != WIRE_MAGIC || (m->kind != (uint32_t)kind && m->kind != WIRE_REFUSAL)) {
+		port_holder(j->port, who);
+		return rb_fail(-EPROTO, "port %u belongs to %s, which is no ringbus service; choose another with --port "
+			       "or RINGBUS_PORT", j->port, who);
+	}
+	return m->kind == WIRE_REFUSAL ? join_refused(j, m->error) : 0;
+}
+
+/* The service must hold the lock that we named: only who can write the region can. */
+static int join_verify(struct join *j, struct region *region, const struct wire_message *challenge, uint64_t offset)
+{
+	char who[PORT_WHO_MAX];
+
+	if (memcmp(challenge->uuid, region->uuid, sizeof(region->uuid)) != 0) {
+		rb_fail(-ENOENT, "the service on port %u serves a bus in another directory, or a newer one; name its "
+			"directory with RINGBUS_DIR", j->port);
+		return join_again(j, -ENOENT);
+	}
+	if (peer_proof_holder(region, offset) != 0)
+		return 0;
+	port_holder(j->port, who);
+	return rb_fail(-EACCES, "%s answers on port %u but has no access to the region: an impostor; end it, or choose "
+		       "another port with --port or RINGBUS_PORT", who, j->port);
+}
+
+/* HELLO to GRANT. Caller holds region->life. */
+static int join_exchange(struct join *j, struct region *region, int fd, struct wire_message *grant)
+{
+	struct wire_message m = {.proof_offset = peer_proof_offset()};
+	uint64_t theirs = m.proof_offset, ours;
+	int err = join_send(j, fd, &m, WIRE_HELLO, region);
+
+	if (err < 0)
+		return join_broken(j, err);
+	err = join_receive(j, fd, &m, WIRE_CHALLENGE);
+	if (err == 0)
+		err = join_verify(j, region, &m, theirs);
+	if (err != 0)
+		return err;
+	ours = m.proof_offset;
+	err = peer_proof_take(region, ours);
+	if (err == -EPROTO)
+		return rb_fail(err, "the service on port %u sent a bad proof offset", j->port);
+	if (err < 0) {
+		rb_fail(err, "the place of the proof was locked already");
+		return join_again(j, err);
+	}
+	m = (struct wire_message){.proof_offset = ours};
+	err = join_send(j, fd, &m, WIRE_PROVED, region);
+	err = err < 0 ? join_broken(j, err) : join_receive(j, fd, grant, WIRE_GRANT);
+	peer_proof_drop(region, ours);
+	if (err == 0 && grant->slot >= region->g.nodes)
+		return rb_fail(-EPROTO, "the service on port %u granted slot %u of %u", j->port, grant->slot,
+			       region->g.nodes);
+	return err;
+}
+
+/* ---- the slot ---- */
+
+/* The owner before us may have ended its slot and not yet dropped its lock: a moment. */
+static int join_live(struct join *j, struct region *region, uint32_t slot)
+{
+	const struct timespec moment = {.tv_nsec = RB_MS};
+	int err = peer_live_take(region, slot);
+
+	for (int i = 0; err == -EBUSY && i < JOIN_LIVE_TRIES && rb_left_ns(j->deadline_ns) > 0; i++) {
+		nanosleep(&moment, NULL);
+		err = peer_live_take(region, slot);
+	}
+	return err;
+}
+
+/* Live lock, then JOINING. The bus may have ended in between; then the slot is given up and all begins again. */
+static int join_claim(struct join *j, struct region *region, const struct wire_message *grant)
+{
+	struct shm_word *slot = &region->bells[grant->slot].slot;
+	uint64_t granted = slot_word(grant->generation, grant->pid, SLOT_GRANTED);
+	uint64_t joining = slot_word(grant->generation, grant->pid, SLOT_JOINING);
+	uint64_t seen = granted;
+
+	if (join_live(j, region, grant->slot) < 0)
+		return join_again(j, -EBUSY);
+	KILL_POINT("X_JOIN_LOCKED");
+	/* sync SLOT joiner: live lock before JOINING, so that who sees JOINING finds the lock held; pairs SLOT prover in
+	 * peer_check() */
+	if (!shm_cas(slot, &seen, joining)) {
+		peer_live_drop(region, grant->slot);
+		rb_fail(-ETIMEDOUT, "the service took the granted slot back: this process was too slow");
+		return join_again(j, -ETIMEDOUT);
+	}
+	KILL_POINT("X_JOIN_CLAIMED");
+	/* sync CLOSING joiner: a bus ends only with all slots FREE, so this tells of a region that was dead when it was opened;
+	 * pairs CLOSING service in bus_end() */
+	if (shm_load_acquire(&region->control->closing) == 0 && region_is_current(region))
+		return 0;
+	seen = joining;
+	/* sync SLOT leaver: nothing was written to the slot's words; pairs SLOT prover in peer_check() */
+	shm_cas(slot, &seen, slot_word(grant->generation, grant->pid, SLOT_LEFT));
+	peer_live_drop(region, grant->slot);
+	rb_fail(-ECONNREFUSED, "the bus on port %u was ending", j->port);
+	return join_again(j, -ECONNREFUSED);
+}
+
+/* Under region->life: POSIX locks do not exclude within one process. */
+static int join_region(struct join *j, struct region *region, struct join_result *result)
+{
+	struct wire_message grant;
+	int fd = port_connect(j->port, j->deadline_ns), err;
+
+	if (fd == -ECONNREFUSED)
+		return fd;
+	if (fd < 0)
+		return join_broken(j, fd);
+	err = join_exchange(j, region, fd, &grant);
+	if (err == 0)
+		err = join_claim(j, region, &grant);
+	if (err != 0 || grant.pid != 0) {
+		close(fd);
+		fd = -1;
+	}
+	if (err == 0)
+		*result = (struct join_result){
+			.region = region,
+			.slot = grant.slot,
+			.generation = grant.generation,
+			.pid = grant.pid,
+			.connection = fd,
+		};
+	return err;
+}
+
+static int join_region_locked(struct join *j, struct region *region, struct join_result *result)
+{
+	struct timespec until = {
+		.tv_sec = (time_t)(j->deadline_ns / RB_SECOND),
+		.tv_nsec = (long)(j->deadline_ns % RB_SECOND),
+	};
+	int err;
+
+	if (pthread_mutex_clocklock(&region->life, CLOCK_MONOTONIC, &until) != 0)
+		return rb_fail(-ETIMEDOUT, "another thread of this process has been joining or leaving all the time");
+	err = join_region(j, region, result);
+	pthread_mutex_unlock(&region->life);
+	return err;
+}
+
+/* ---- attempts ---- */
+
+/* Nobody listens. `directory`: where the bus is, or would be. */
+static int join_no_service(struct join *j, const char *directory, bool orphaned)
+{
+	uint64_t now = rb_now_ns();
+	int err;
+
+	j->stranger_ns = 0;
+	if (!j->request->autostart)
+		return rb_fail(-ECONNREFUSED, orphaned ? "the bus on port %u is there, but its service has ended; start it: "
+			       "ringbusd --port %u --directory %s" : "no service on port %u; start one: ringbusd --port %u "
+			       "--directory %s, or open with autostart", j->port, j->port, directory);
+	if (j->started_ns == 0 || now - j->started_ns >= JOIN_START_EVERY_NS) {
+		j->started_ns = now;
+		err = autostart(j->port, directory, j->deadline_ns);
+		if (err < 0)
+			return err;
+	}
+	rb_fail(-ETIMEDOUT, "ringbusd was started and does not answer on port %u yet; run it by hand to see why: ringbusd "
+		"--port %u --directory %s", j->port, j->port, directory);
+	return join_again(j, -ETIMEDOUT);
+}
+
+/* No region. Either there is no service, or it is a stranger's, or one that begins or ends just now. */
+static int join_no_region(struct join *j)
+{
+	char directory[REGION_PATH_MAX], who[PORT_WHO_MAX];
+	uint64_t now = rb_now_ns();
+	int fd = port_connect(j->port, j->deadline_ns), err;
+
+	if (fd == -ECONNREFUSED) {
+		err = region_directory(directory, j->port, j->request->directory, NULL);
+		return err < 0 ? err : join_no_service(j, directory, false);
+	}
+	if (fd < 0)
+		return join_broken(j, fd);
+	close(fd);
+	if (j->stranger_ns == 0)
+		j->stranger_ns = now;
+	if (now - j->stranger_ns < JOIN_STRANGER_NS && rb_left_ns(j->deadline_ns) > JOIN_STRANGER_NS / 2)
+		return join_again(j, -EACCES);
+	err = region_directory(directory, j->port, j->request->directory, NULL);
+	port_holder(j->port, who);
+	return rb_fail(-EACCES, "port %u belongs to %s, and there is no bus of that port in %s; choose another with --port "
+		       "or RINGBUS_PORT, or name the bus's directory with RINGBUS_DIR", j->port, who,
+		       err < 0 ? "our directories" : directory);
+}
+
+static int join_attempt(struct join *j, struct join_result *result)
+{
+	struct region *region;
+	int err = region_open(&region, j->port, j->request->directory);
+
+	if (err == -ENOENT)
+		return join_no_region(j);
+	if (err == -EPROTO && j->request->autostart) {
+		/* A service that starts replaces what no living process uses. */
+		char why[512], directory[REGION_PATH_MAX];
+		int fd = port_connect(j->port, j->deadline_ns);
+
+		strncpy(why, rb_fail_detail(), sizeof(why) - 1);
+		why[sizeof(why) - 1] = 0;
+		if (fd == -ECONNREFUSED && region_directory(directory, j->port, j->request->directory, NULL) == 0 &&
+		    j->started_ns == 0)
+			return join_no_service(j, directory, false);
+		if (fd >= 0)
+			close(fd);
+		rb_fail(err, "%s", why);
+		return j->started_ns != 0 ? join_again(j, err) : err;
+	}
+	if (err < 0)
+		return err;
+	j->stranger_ns = 0;
+	err = join_region_locked(j, region, result);
+	if (err == -ECONNREFUSED)
+		err = join_no_service(j, region->directory, true);
+	if (err != 0)
+		region_put(region);
+	return err;
+}
+
+int join_bus(const struct join_request *request, struct join_result *result)
+{
+	struct join j = {.request = request, .port = request->port, .deadline_ns = request->deadline_ns};
+	uint64_t nap = JOIN_FIRST_NAP_NS;
+	int err;
+
+	if (j.deadline_ns == 0 || j.deadline_ns == UINT64_MAX)
+		j.deadline_ns = rb_deadline_ns(j.deadline_ns == 0 ? RB_SECOND : 60 * RB_SECOND);
+	for (;;) {
+		struct timespec moment;
+		uint64_t left;
+
+		err = join_attempt(&j, result);
+		if (err != JOIN_AGAIN)
+			return err;
+		left = rb_left_ns(j.deadline_ns);
+		if (left == 0)
+			return j.reason == -EACCES || j.reason == -EPROTO ? j.reason : -ETIMEDOUT;
+		moment = (struct timespec){.tv_nsec = (long)rb_min(nap, left)};
+		nanosleep(&moment, NULL);
+		nap = rb_min(nap * 2, JOIN_LAST_NAP_NS);
+	}
+}

@@ -1,0 +1,301 @@
+/* pool.c: payload memory of one sender: chunks, who still needs them, borrow bits. Level 2. */
+#include "pool.h"
+
+#include <stdlib.h>
+
+bool pool_place_shape(struct pool_place *place, uint32_t class_)
+{
+	uint64_t bits = LAYOUT_MASK_WORDS * sizeof(struct shm_word);
+
+	if (place->bytes < 2 * RB_PAGE || (place->bytes & (RB_PAGE - 1)))
+		return false;
+	if (class_ == POOL_CLASS_BIG) {
+		place->chunks = 1;
+		place->bits_bytes = RB_PAGE;
+		place->chunk_bytes = place->bytes - RB_PAGE;
+		return true;
+	}
+	if (class_ < 1 + POOL_SHIFT_MIN || class_ > 1 + POOL_SHIFT_MAX)
+		return false;
+	place->chunk_bytes = 1ull << (class_ - 1);
+	place->chunks = (uint32_t)rb_min(place->bytes / place->chunk_bytes, UINT32_MAX);
+	while (place->chunks > 0 &&
+	       rb_align_up(place->chunks * bits, RB_PAGE) + place->chunks * place->chunk_bytes > place->bytes)
+		place->chunks--;
+	place->bits_bytes = rb_align_up(place->chunks * bits, RB_PAGE);
+	return place->chunks > 0;
+}
+
+bool pool_place_read(const struct layout_pool_extent *e, struct pool_place *place)
+{
+	/* sync EXTENT receiver: where before the space it names; pairs EXTENT sender in send_pool_grow() */
+	uint64_t where = shm_load_acquire(&e->where);
+	/* relaxed: stored before `where` (EXTENT) */
+	uint64_t bytes = shm_load_relaxed(&e->bytes);
+
+	*place = (struct pool_place){
+		.offset = where & ~(uint64_t)(RB_PAGE - 1),
+		.bytes = bytes & 0xffffffffffffull,
+		.serial = (uint32_t)(bytes >> 48),
+	};
+	return where != 0 && place->bytes <= 1ull << 41 && pool_place_shape(place, where & (RB_PAGE - 1));
+}
+
+uint64_t pool_extent_bytes(uint64_t size, uint64_t limit, uint32_t *class_)
+{
+	uint32_t shift = POOL_SHIFT_MIN;
+	uint64_t chunks;
+
+	if (size > 1ull << POOL_SHIFT_MAX) {
+		*class_ = POOL_CLASS_BIG;
+		return rb_align_up(size, RB_PAGE) + RB_PAGE;
+	}
+	while (size > 1ull << shift)
+		shift++;
+	*class_ = 1 + shift;
+	/* about 1 MiB, or an eighth of a small pool; at least one chunk */
+	chunks = rb_max(1, rb_min(1ull << 20, limit / 8) >> shift);
+	return rb_align_up((chunks << shift) + rb_align_up(chunks * 32, RB_PAGE), RB_PAGE);
+}
+
+static bool push(struct pool_stack *s, uint64_t id)
+{
+	if (s->count == s->capacity) {
+		size_t capacity = s->capacity ? s->capacity * 2 : 64;
+		uint64_t *ids = realloc(s->ids, capacity * sizeof(*ids));
+
+		if (!ids)
+			return false;
+		s->ids = ids;
+		s->capacity = capacity;
+	}
+	s->ids[s->count++] = id;
+	return true;
+}
+
+static struct pool_chunk *chunk_of(const struct pool *p, uint64_t id)
+{
+	return &p->extents[pool_id_extent(id)].chunks[pool_id_chunk(id)];
+}
+
+static struct pool_stack *stack_of(struct pool *p, const struct pool_extent *e)
+{
+	return e->shift ? &p->free[e->shift - POOL_SHIFT_MIN] : NULL;
+}
+
+int pool_add(struct pool *p, uint32_t index, const struct pool_place *place, uint8_t *map, uint32_t class_)
+{
+	struct pool_extent *e = &p->extents[index];
+	struct pool_stack *s;
+
+	e->place = *place;
+	e->shift = class_ == POOL_CLASS_BIG ? 0 : class_ - 1;
+	e->chunks = calloc(place->chunks, sizeof(*e->chunks));
+	if (!e->chunks)
+		return -ENOMEM;
+	/* room for all its chunks on the stacks now, so that freeing cannot fail */
+	s = stack_of(p, e);
+	for (int i = 0; i < 2; i++, s = &p->parked) {
+		size_t need;
+		uint64_t *ids;
+
+		if (!s)
+			continue;
+		need = s->capacity + place->chunks;
+		ids = realloc(s->ids, need * sizeof(*ids));
+		if (!ids) {
+			free(e->chunks);
+			e->chunks = NULL;
+			return -ENOMEM;
+		}
+		s->ids = ids;
+		s->capacity = need;
+	}
+	e->map = map;
+	p->extent_bytes += place->bytes;
+	return 0;
+}
+
+static void make_free(struct pool *p, uint64_t id)
+{
+	struct pool_extent *e = &p->extents[pool_id_extent(id)];
+	struct pool_stack *s = stack_of(p, e);
+
+	chunk_of(p, id)->is_free = 1;
+	if (s)
+		push(s, id);
+}
+
+static bool take_slab(struct pool *p, uint64_t size, uint64_t *id)
+{
+	uint32_t shift = POOL_SHIFT_MIN;
+	struct pool_stack *s;
+
+	while (size > 1ull << shift)
+		shift++;
+	s = &p->free[shift - POOL_SHIFT_MIN];
+	while (s->count > 0) {
+		*id = s->ids[--s->count];
+		/* an extent that was removed, or another in its place */
+		if (p->extents[pool_id_extent(*id)].map &&
+		    p->extents[pool_id_extent(*id)].place.serial == pool_id_serial(*id))
+			return true;
+	}
+	return false;
+}
+
+static bool take_big(struct pool *p, uint64_t size, uint64_t *id)
+{
+	int best = -1;
+
+	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++) {
+		const struct pool_extent *e = &p->extents[i];
+
+		if (!e->map || e->shift || !e->chunks[0].is_free || e->place.chunk_bytes < size)
+			continue;
+		if (best < 0 || e->place.chunk_bytes < p->extents[best].place.chunk_bytes)
+			best = (int)i;
+	}
+	if (best < 0)
+		return false;
+	*id = pool_chunk_id((uint32_t)best, p->extents[best].place.serial, 0);
+	return true;
+}
+
+bool pool_take(struct pool *p, uint64_t size, uint64_t *id)
+{
+	bool ok = size <= 1ull << POOL_SHIFT_MAX ? take_slab(p, size, id) : take_big(p, size, id);
+
+	if (ok) {
+		chunk_of(p, *id)->is_free = 0;
+		chunk_of(p, *id)->pending = 1;
+	}
+	return ok;
+}
+
+uint64_t pool_chunk_bytes(const struct pool *p, uint64_t id)
+{
+	return p->extents[pool_id_extent(id)].place.chunk_bytes;
+}
+
+void pool_hold(struct pool *p, uint64_t id)
+{
+	chunk_of(p, id)->pending++;
+}
+
+/* Which bits of a chunk are set, added to borrowed[]. */
+static bool is_borrowed(struct pool *p, uint64_t id, uint64_t *borrowed)
+{
+	const struct pool_extent *e = &p->extents[pool_id_extent(id)];
+	const struct shm_word *bits = pool_bits(e->map, pool_id_chunk(id));
+	bool any = false;
+
+	for (unsigned w = 0; w < LAYOUT_MASK_WORDS; w++) {
+		/* sync BORROW sender: heads (read before) before bits; pairs BORROW receiver in borrow_chunk() */
+		uint64_t mask = shm_load_acquire(&bits[w]);
+
+		any |= mask != 0;
+		for (; mask && borrowed; mask &= mask - 1)
+			borrowed[w * 64 + (unsigned)__builtin_ctzll(mask)] += e->place.chunk_bytes;
+	}
+	return any;
+}
+
+void pool_drop(struct pool *p, uint64_t id)
+{
+	struct pool_chunk *c = chunk_of(p, id);
+
+	if (--c->pending > 0)
+		return;
+	if (is_borrowed(p, id, NULL)) {
+		c->parked = 1;
+		push(&p->parked, id);
+	} else {
+		make_free(p, id);
+	}
+}
+
+unsigned pool_unpark(struct pool *p, uint64_t *borrowed)
+{
+	unsigned freed = 0;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < p->parked.count; i++) {
+		uint64_t id = p->parked.ids[i];
+
+		if (is_borrowed(p, id, borrowed)) {
+			p->parked.ids[kept++] = id;
+		} else {
+			chunk_of(p, id)->parked = 0;
+			make_free(p, id);
+			freed++;
+		}
+	}
+	p->parked.count = kept;
+	return freed;
+}
+
+void pool_settle(struct pool *p)
+{
+	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++) {
+		struct pool_extent *e = &p->extents[i];
+
+		for (uint32_t c = 0; e->map && c < e->place.chunks; c++) {
+			uint64_t id = pool_chunk_id(i, e->place.serial, c);
+
+			if (e->chunks[c].pending || e->chunks[c].is_free || e->chunks[c].parked)
+				continue;
+			e->chunks[c].pending = 1;
+			pool_drop(p, id);
+		}
+	}
+}
+
+int pool_idle_extent(const struct pool *p, uint64_t bytes)
+{
+	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++) {
+		const struct pool_extent *e = &p->extents[i];
+		uint32_t c = 0;
+
+		if (!e->map || e->place.bytes < bytes)
+			continue;
+		while (c < e->place.chunks && e->chunks[c].is_free)
+			c++;
+		if (c == e->place.chunks)
+			return (int)i;
+	}
+	return -1;
+}
+
+void pool_remove(struct pool *p, uint32_t index)
+{
+	struct pool_extent *e = &p->extents[index];
+	struct pool_stack *s = stack_of(p, e);
+	size_t kept = 0;
+
+	for (size_t i = 0; s && i < s->count; i++)
+		if (pool_id_extent(s->ids[i]) != index)
+			s->ids[kept++] = s->ids[i];
+	if (s)
+		s->count = kept;
+	p->extent_bytes -= e->place.bytes;
+	free(e->chunks);
+	*e = (struct pool_extent){.place.serial = e->place.serial};
+}
+
+int pool_unused_entry(const struct pool *p)
+{
+	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++)
+		if (!p->extents[i].map)
+			return (int)i;
+	return -1;
+}
+
+void pool_fini(struct pool *p)
+{
+	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++)
+		free(p->extents[i].chunks);
+	for (uint32_t i = 0; i < POOL_CLASSES; i++)
+		free(p->free[i].ids);
+	free(p->parked.ids);
+}

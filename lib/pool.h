@@ -1,0 +1,123 @@
+/* pool.h: payload memory of one sender: chunks, who still needs them, borrow bits. Level 2.
+ *
+ * A chunk is in use iff a record that names the current receiver generation, and holds its descriptor, lies between
+ * head and tail of a ring, or a receiver's borrow bit is set. There are no counts in shared memory, so nothing is
+ * undecidable after a death. The sender keeps the outstanding descriptors in private memory, per receiver in ring order;
+ * a successor, or a reaper, rebuilds them from rings and bits.
+ *
+ * Order of the sender's test: slot word and head of each receiver first, bits last (sync BORROW): a receiver sets its
+ * bit before it gives the position back. Only it clears the bit, or its reaper before the slot is FREE.
+ *
+ * Chunks up to 64 KiB come from slab extents of powers of two, larger ones have an extent each. A free chunk is taken
+ * last in, first out, so that it is hot.
+ */
+#ifndef RINGBUS_POOL_H
+#define RINGBUS_POOL_H
+
+#include "layout.h"
+
+#define POOL_CLASS_BIG 4095u
+#define POOL_SHIFT_MIN 10u /* 1 KiB */
+#define POOL_SHIFT_MAX 16u /* 64 KiB */
+#define POOL_CLASSES (POOL_SHIFT_MAX - POOL_SHIFT_MIN + 1)
+
+/* What an extent's entry says; checked against the file by whoever maps it. */
+struct pool_place {
+	uint64_t offset;
+	uint64_t bytes;
+	uint32_t serial;
+	uint32_t chunks;
+	uint64_t chunk_bytes;
+	uint64_t bits_bytes; /* chunks begin here */
+};
+
+/* Reads an entry once. False: unused or nonsense. */
+bool pool_place_read(const struct layout_pool_extent *e, struct pool_place *place);
+/* Shape of an extent of this class. */
+bool pool_place_shape(struct pool_place *place, uint32_t class_);
+
+rb_inline uint64_t pool_chunk_id(uint32_t extent, uint32_t serial, uint32_t chunk)
+{
+	return (uint64_t)chunk << 32 | (uint64_t)(serial & 0xffff) << 16 | extent;
+}
+
+rb_inline uint32_t pool_id_extent(uint64_t id)
+{
+	return (uint32_t)id & 0xffff;
+}
+
+rb_inline uint32_t pool_id_serial(uint64_t id)
+{
+	return (uint32_t)(id >> 16) & 0xffff;
+}
+
+rb_inline uint32_t pool_id_chunk(uint64_t id)
+{
+	return (uint32_t)(id >> 32);
+}
+
+/* Private state of a chunk. */
+struct pool_chunk {
+	uint32_t pending; /* outstanding descriptors, one per receiver; +1 while loaned or being written */
+	uint8_t parked;   /* no descriptor, but borrow bits were seen: on the parked list */
+	uint8_t is_free;
+};
+
+struct pool_extent {
+	struct pool_place place;
+	uint8_t *map; /* NULL: unused entry */
+	struct pool_chunk *chunks;
+	uint32_t shift; /* 0: big */
+};
+
+/* A stack of chunk ids. */
+struct pool_stack {
+	uint64_t *ids;
+	size_t count, capacity;
+};
+
+struct pool {
+	struct layout_pool_extent *table; /* own node page */
+	struct pool_extent extents[LAYOUT_POOL_EXTENTS];
+	struct pool_stack free[POOL_CLASSES];
+	struct pool_stack parked;
+	uint64_t limit_bytes;
+	uint64_t extent_bytes; /* of all extents */
+};
+
+/* Bytes that an extent for payloads of `size` needs; *class_ for its entry. */
+uint64_t pool_extent_bytes(uint64_t size, uint64_t limit, uint32_t *class_);
+/* Enters a mapped extent. keep: which chunks are in use, told by the caller afterwards with pool_hold(). -ENOMEM. */
+int pool_add(struct pool *p, uint32_t index, const struct pool_place *place, uint8_t *map, uint32_t class_);
+/* A free chunk for `size` bytes, from what is there; its pending is 1. False: none. */
+bool pool_take(struct pool *p, uint64_t size, uint64_t *id);
+rb_inline uint8_t *pool_data(const struct pool *p, uint64_t id)
+{
+	const struct pool_extent *e = &p->extents[pool_id_extent(id)];
+
+	return e->map + e->place.bits_bytes + pool_id_chunk(id) * e->place.chunk_bytes;
+}
+uint64_t pool_chunk_bytes(const struct pool *p, uint64_t id);
+/* One more and one fewer descriptor. At 0 the chunk is free, or parked while borrowed. */
+void pool_hold(struct pool *p, uint64_t id);
+void pool_drop(struct pool *p, uint64_t id);
+/* Looks at the bits of parked chunks; frees those that nobody borrows. Adds the bytes borrowed by each slot to
+ * borrowed[] if not NULL. Returns how many were freed. */
+unsigned pool_unpark(struct pool *p, uint64_t *borrowed);
+/* Puts every chunk that has neither a descriptor nor a bit on the free lists; once, after rebuilding. */
+void pool_settle(struct pool *p);
+/* Index of an extent with no chunk in use and at least `bytes`, or -1. */
+int pool_idle_extent(const struct pool *p, uint64_t bytes);
+/* Forgets an extent that is idle; the caller unmaps and gives the space back. */
+void pool_remove(struct pool *p, uint32_t index);
+/* Index of an unused entry of the table, or -1. */
+int pool_unused_entry(const struct pool *p);
+void pool_fini(struct pool *p);
+
+/* Borrow bits of a chunk in a mapped extent. */
+rb_inline struct shm_word *pool_bits(uint8_t *map, uint32_t chunk)
+{
+	return (struct shm_word *)(void *)map + (size_t)chunk * LAYOUT_MASK_WORDS;
+}
+
+#endif

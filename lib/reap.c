@@ -1,0 +1,141 @@
+/* reap.c: what a dead owner left is cleaned up; library code, so that nobody depends on the service. Level 3.
+ *
+ * Marking a death takes no lock: CAS LIVE(g) to DEAD(g) from exactly the word that the evidence was gathered for, bump
+ * the control epoch, fence, ring all doorbells (sync NOTICE). Each prover bumps and rings once, also when DEAD already
+ * stands: whoever marked it may be stopped before his ring. So a stopped lock holder delays no notice and strands no
+ * message that the dead had published without waking.
+ * Freeing is done under the control lock: clean first, FREE last (X_REAP_CLEANED: done again by the next reaper).
+ */
+#include "control_private.h"
+#include "doorbell.h"
+#include "error.h"
+#include "pool.h"
+
+void control_announce(struct region *region)
+{
+	/* sync NOTICE prover: the change before the epoch; pairs NOTICE receiver in notice_scan() */
+	shm_fetch_add(&region->common->control_epoch, 1);
+	KILL_POINT("X_NOTICE_EPOCH");
+	/* sync BELL waker: the epoch before the looks at the words; pairs BELL sleeper in doorbell_prepare() */
+	shm_fence();
+	for (uint32_t s = 0; s < region->g.nodes; s++) {
+		uint64_t last[2] = {0, 0};
+
+		doorbell_ring(&region->bells[s].inbox, &last[0]);
+		doorbell_ring(&region->bells[s].room, &last[1]);
+	}
+}
+
+void control_mark_dead(struct region *region, uint32_t slot, uint64_t word)
+{
+	uint64_t expected = word;
+
+	/* sync SLOT prover: evidence for exactly this word before DEAD; pairs SLOT reader in notice_scan() */
+	shm_cas(&region->bells[slot].slot, &expected, slot_word(slot_generation(word), slot_pid(word), SLOT_DEAD));
+	KILL_POINT("X_DEATH_MARKED");
+	control_announce(region);
+}
+
+static void clear_extent_bits(struct region *region, const struct pool_place *place, uint32_t slot)
+{
+	void *map;
+
+	if (region_map(region, place->offset, place->bits_bytes, true, false, &map) < 0)
+		return; /* out of the file: the owner's page is damaged, and nobody can have mapped it */
+	for (uint32_t i = 0; i < place->chunks; i++) {
+		struct shm_word *w = &pool_bits(map, i)[slot / 64];
+
+		/* relaxed: the RMW decides */
+		if (shm_load_relaxed(w) & 1ull << slot % 64)
+			/* sync BORROW reaper: the bits of the dead before its slot is FREE; pairs BORROW sender in is_borrowed() */
+			shm_fetch_and(w, ~(1ull << slot % 64));
+	}
+	region_unmap(region, map, place->bits_bytes);
+}
+
+/* The borrow bits of a dead receiver, in the pools of all. */
+static void clear_borrows(struct region *region, uint32_t slot)
+{
+	struct pool_place place;
+
+	for (uint32_t s = 0; s < region->g.nodes; s++)
+		for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++)
+			if (pool_place_read(&region->nodes[s].pool[i], &place))
+				clear_extent_bits(region, &place, slot);
+}
+
+/* Frees one slot that is DEAD or LEFT; with the lock held, so nobody else does. */
+static void free_one(struct control *c, uint32_t slot, uint64_t word)
+{
+	struct layout_record *record = &c->records[slot];
+
+	control_event_forget_slot(c, slot);
+	clear_borrows(c->region, slot);
+	shm_store_relaxed(&record->name_bytes, 0); /* relaxed: published by FREE */
+	/* relaxed: published by FREE */
+	shm_store_relaxed(&record->ended, (uint64_t)slot_generation(word) << 32 | slot_state(word));
+	KILL_POINT("X_REAP_CLEANED");
+	/* sync SLOT writer: all cleaned up before FREE; pairs SLOT reader in free_slot() */
+	shm_cas(&c->region->bells[slot].slot, &word, slot_word(slot_generation(word), 0, SLOT_FREE));
+}
+
+int control_reap_held(struct control *c)
+{
+	int freed = 0;
+
+	for (uint32_t s = 0; s < c->region->g.nodes; s++) {
+		/* sync SLOT reader: read again with the lock held; pairs SLOT prover in control_mark_dead() */
+		uint64_t word = shm_load_acquire(&c->region->bells[s].slot);
+
+		if (slot_state(word) != SLOT_DEAD && slot_state(word) != SLOT_LEFT)
+			continue;
+		free_one(c, s, word);
+		freed++;
+	}
+	if (freed > 0)
+		control_announce(c->region);
+	return freed;
+}
+
+int control_reap(struct region *region, uint64_t deadline_ns)
+{
+	struct control c;
+	int r = control_lock(&c, region, deadline_ns);
+
+	if (r < 0)
+		return r;
+	control_reap_held(&c);
+	control_unlock(&c);
+	return 0;
+}
+
+int control_reap_all(struct region *region, uint64_t deadline_ns)
+{
+	int dead = 0, garbage = 0;
+
+	for (uint32_t s = 0; s < region->g.nodes; s++) {
+		/* sync SLOT reader: the word that peer_check() proves; pairs SLOT writer in control_grant() */
+		uint64_t word = shm_load_acquire(&region->bells[s].slot);
+
+		switch (slot_state(word)) {
+		case SLOT_JOINING:
+		case SLOT_LIVE:
+		case SLOT_LEAVING:
+			if (peer_check(region, s, word) != PEER_DEAD)
+				break;
+			control_mark_dead(region, s, word);
+			dead++;
+			garbage++;
+			break;
+		case SLOT_DEAD:
+		case SLOT_LEFT:
+			garbage++;
+			break;
+		default:
+			break;
+		}
+	}
+	if (garbage > 0)
+		control_reap(region, deadline_ns);
+	return dead;
+}
