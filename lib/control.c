@@ -215,8 +215,10 @@ int control_grant(struct control *c, const struct peer_identity *id, uint32_t *s
 	struct shm_word *word;
 	uint32_t next;
 
-	if (s < 0 && control_reap_held(c) > 0)
+	if (s < 0) {
+		control_reap_all_held(c);
 		s = free_slot(c->region);
+	}
 	if (s < 0)
 		return rb_fail(-EUSERS, "all %u slots of the bus on port %u are taken; start the service with more --nodes",
 			       c->region->g.nodes, c->region->port);

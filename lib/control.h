@@ -38,6 +38,10 @@ unsigned control_busy_slots(const struct region *region);
 void control_mark_dead(struct region *region, uint32_t slot, uint64_t word);
 /* Frees all slots that are DEAD or LEFT: borrow bits, events, extents; FREE last. Takes the lock. 0 or -ETIMEDOUT. */
 int control_reap(struct region *region, uint64_t deadline_ns);
+/* Takes a slot that is LEAVING out of every event. 0 or -ETIMEDOUT. */
+int control_forget_slot(struct region *region, uint32_t slot, uint64_t deadline_ns);
+/* control_reap_all() for a holder of the lock. */
+int control_reap_all_held(struct control *c);
 /* Looks at every slot's owner; marks and reaps the dead. Returns how many it found dead. */
 int control_reap_all(struct region *region, uint64_t deadline_ns);
 /* Adds 1 to the control epoch and rings every doorbell: something changed that nodes may want to notice. */

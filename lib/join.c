@@ -20,6 +20,7 @@
 #define JOIN_LAST_NAP_NS (20 * RB_MS)
 #define JOIN_STRANGER_NS (300 * RB_MS) /* so long may a port answer without a region before it is a stranger's */
 #define JOIN_LIVE_TRIES 100
+#define JOIN_SHORT_NS (100 * RB_MS)
 
 struct join {
 	const struct join_request *request;
@@ -28,7 +29,9 @@ struct join {
 	uint64_t started_ns;  /* last autostart; 0: none */
 	uint64_t stranger_ns; /* since when the port answers and no region is there; 0: not so */
 	unsigned proofs_lost;
-	int reason; /* of the last JOIN_AGAIN; its text is in the detail */
+	uint64_t attempt_ns; /* when this attempt began */
+	int reason;          /* of the last JOIN_AGAIN */
+	char why[512];       /* its text */
 };
 
 int join_port(unsigned given)
@@ -52,6 +55,7 @@ int join_port(unsigned given)
 static int join_again(struct join *j, int reason)
 {
 	j->reason = reason;
+	strncpy(j->why, rb_fail_detail(), sizeof(j->why) - 1);
 	return JOIN_AGAIN;
 }
 
@@ -69,6 +73,9 @@ static int join_send(struct join *j, int fd, struct wire_message *m, enum wire_k
 /* What a failed system call on the connection means. */
 static int join_broken(struct join *j, int err)
 {
+	/* An attempt cut short by the deadline says less than the one before it. */
+	if (err == -ETIMEDOUT && j->reason != 0 && rb_now_ns() - j->attempt_ns < JOIN_SHORT_NS)
+		return rb_fail(err, "%s", j->why);
 	if (err == -ETIMEDOUT)
 		return rb_fail(err, "the service on port %u accepts but does not answer; it may be stopped (see "
 			       "ringbusd's state in ps)", j->port);
@@ -345,6 +352,7 @@ int join_bus(const struct join_request *request, struct join_result *result)
 		struct timespec moment;
 		uint64_t left;
 
+		j.attempt_ns = rb_now_ns();
 		err = join_attempt(&j, result);
 		if (err != JOIN_AGAIN)
 			return err;

@@ -109,32 +109,55 @@ int control_reap(struct region *region, uint64_t deadline_ns)
 	return 0;
 }
 
-int control_reap_all(struct region *region, uint64_t deadline_ns)
+int control_forget_slot(struct region *region, uint32_t slot, uint64_t deadline_ns)
 {
-	int dead = 0, garbage = 0;
+	struct control c;
+	int r = control_lock(&c, region, deadline_ns);
 
+	if (r < 0)
+		return r;
+	control_event_forget_slot(&c, slot);
+	control_unlock(&c);
+	control_announce(region);
+	return 0;
+}
+
+/* Marks the dead. Returns how many; *garbage: slots that can be freed. */
+static int mark_all(struct region *region, int *garbage)
+{
+	int dead = 0;
+
+	*garbage = 0;
 	for (uint32_t s = 0; s < region->g.nodes; s++) {
 		/* sync SLOT reader: the word that peer_check() proves; pairs SLOT writer in control_grant() */
 		uint64_t word = shm_load_acquire(&region->bells[s].slot);
+		enum slot_state state = slot_state(word);
 
-		switch (slot_state(word)) {
-		case SLOT_JOINING:
-		case SLOT_LIVE:
-		case SLOT_LEAVING:
-			if (peer_check(region, s, word) != PEER_DEAD)
-				break;
+		if (state == SLOT_DEAD || state == SLOT_LEFT) {
+			++*garbage;
+		} else if ((state == SLOT_JOINING || state == SLOT_LIVE || state == SLOT_LEAVING) &&
+			   peer_check(region, s, word) == PEER_DEAD) {
 			control_mark_dead(region, s, word);
 			dead++;
-			garbage++;
-			break;
-		case SLOT_DEAD:
-		case SLOT_LEFT:
-			garbage++;
-			break;
-		default:
-			break;
+			++*garbage;
 		}
 	}
+	return dead;
+}
+
+int control_reap_all_held(struct control *c)
+{
+	int garbage, dead = mark_all(c->region, &garbage);
+
+	if (garbage > 0)
+		control_reap_held(c);
+	return dead;
+}
+
+int control_reap_all(struct region *region, uint64_t deadline_ns)
+{
+	int garbage, dead = mark_all(region, &garbage);
+
 	if (garbage > 0)
 		control_reap(region, deadline_ns);
 	return dead;

@@ -457,20 +457,21 @@ static int region_open_in(struct region **region, unsigned port, const char *dir
 
 int region_open(struct region **region, unsigned port, const char *directory)
 {
-	char places[PATH_CANDIDATES][REGION_PATH_MAX];
+	char places[PATH_CANDIDATES][REGION_PATH_MAX], first[512] = "";
 	int n = path_candidates(places, directory);
-	int err = n < 0 ? n : -ENOENT, first = -ENOENT;
+	int err = n;
 
 	for (int i = 0; i < n; i++) {
 		err = region_open_in(region, port, places[i]);
 		/* A system bus that we may not use does not keep us from our own. */
-		if (err == -ENOENT || (err == -EACCES && i < n - 1 && !directory)) {
-			first = first == -ENOENT ? err : first;
-			continue;
-		}
-		return err;
+		if (err == -EACCES && n > 1 && i == n - 2)
+			err = -ENOENT;
+		if (err != -ENOENT)
+			return err;
+		if (i == 0)
+			strncpy(first, rb_fail_detail(), sizeof(first) - 1);
 	}
-	return n < 0 ? n : first != -ENOENT ? first : err;
+	return n < 0 ? n : n == PATH_CANDIDATES ? rb_fail(err, "%s", first) : err;
 }
 
 int region_directory(char out[REGION_PATH_MAX], unsigned port, const char *directory, const char *group)

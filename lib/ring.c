@@ -8,7 +8,7 @@ static uint64_t later(uint64_t a, uint64_t b)
 }
 
 /* Bytes of the record at `at` whose header is `word`; 0 if it is not valid. */
-static uint64_t record_valid(uint64_t word, uint64_t at, uint64_t capacity)
+uint64_t ring_record_valid(uint64_t word, uint64_t at, uint64_t capacity)
 {
 	uint64_t bytes = (uint32_t)word;
 	uint64_t kind = word >> 32 & 7;
@@ -45,7 +45,7 @@ static uint64_t walk(const uint8_t *data, uint64_t at, uint64_t capacity, bool *
 	*bad = false;
 	while ((int64_t)(end - at) > 0) {
 		uint64_t word = header_at(data, at, capacity);
-		uint64_t bytes = record_valid(word, at, capacity);
+		uint64_t bytes = ring_record_valid(word, at, capacity);
 
 		if (word == 0)
 			return at;
@@ -243,7 +243,7 @@ int ring_rx_peek_slow(struct ring_rx *rx, struct ring_record *rec, uint64_t word
 		}
 		if (word == 0)
 			return RING_EMPTY;
-		bytes = record_valid(word, rx->at, rx->capacity);
+		bytes = ring_record_valid(word, rx->at, rx->capacity);
 		if (bytes == 0) {
 			ring_rx_ask(rx);
 			return RING_SPOILED;

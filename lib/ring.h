@@ -82,6 +82,8 @@ bool ring_rx_is_spoiled(struct ring_rx *rx);
 /* Refuses the pair's content and asks the sender to start anew. */
 void ring_rx_ask(struct ring_rx *rx);
 void ring_tx_store_hint(struct ring_tx *tx);
+/* Bytes of the record at `at` whose header is `word`; 0 if it is not valid. */
+uint64_t ring_record_valid(uint64_t word, uint64_t at, uint64_t capacity);
 
 /* Bytes of a record. descriptor or payload: size; extra words: flags. */
 static inline uint64_t ring_record_bytes(uint64_t size, uint64_t flags)

@@ -1,0 +1,526 @@
+/* dispatch.c: the receiving side of a node: rings in turn, records to messages, messages to handlers. Level 4.
+ *
+ * One turn: control epoch, new rings, signals, hot rings and one cold ring, notices, give back. Hot rings are those that had
+ * something lately; all are looked at before sleeping, so cost grows with the senders that are active. At most
+ * BATCH messages are taken from a ring in a row.
+ */
+#include "node.h"
+
+#include "error.h"
+
+#define BATCH 256u
+#define COLD_AFTER 512u /* empty turns */
+
+static _Thread_local char thread_token;
+
+uint64_t receive_thread(void)
+{
+	return (uint64_t)(uintptr_t)&thread_token;
+}
+
+bool receive_is_ours(const struct ringbus_node *node)
+{
+	return own_load(&node->receiver) == receive_thread();
+}
+
+int receive_begin(struct ringbus_node *node)
+{
+	if (!own_cas(&node->receiving, 0, 1))
+		return rb_fail(-EBUSY, receive_is_ours(node) ? "receiving from within a handler"
+							     : "another thread receives on this node");
+	own_store(&node->receiver, receive_thread());
+	fdwatch_busy(node);
+	return 0;
+}
+
+void receive_end(struct ringbus_node *node)
+{
+	fdwatch_drained(node);
+	own_store(&node->receiver, 0);
+	own_store(&node->receiving, 0);
+	if (own_load(&node->signal_waiters) > 0) {
+		own_add(&node->signal_turn, 1);
+		doorbell_private_wake(&node->signal_turn);
+	}
+}
+
+/* Gives positions back and lets the sender know if it waits for room. */
+static void give(struct link_rx *rx, struct ringbus_node *node)
+{
+	if (!ring_rx_give(&rx->ring))
+		return;
+	/* sync BELL waker: head before the look at `room`; pairs BELL sleeper in doorbell_prepare() */
+	shm_fence();
+	if (doorbell_ring(&rx->bell->room, &rx->room_last))
+		shm_count(&node->own->wakes, 1);
+}
+
+void dispatch_give_all(struct ringbus_node *node)
+{
+	for (uint32_t i = 0; i < node->rings; i++)
+		give(node->rx[node->order[i]], node);
+}
+
+static void add_ring(struct ringbus_node *node, uint32_t slot)
+{
+	node->order[node->rings] = node->order[node->hot];
+	node->order[node->hot] = (uint8_t)slot;
+	node->rings++;
+	node->hot++;
+}
+
+/* Opens the rings of senders that paired since. */
+void receive_open_rings(struct ringbus_node *node)
+{
+	for (uint32_t w = 0; w < node->mask_words; w++) {
+		/* sync PAIR receiver: bit before the ring it announces; pairs PAIR sender in link_tx_open() */
+		uint64_t bits = shm_load_acquire(&node->bell->paired[w]);
+
+		if (rb_likely(bits == node->paired[w]))
+			continue;
+		for (uint64_t m = bits & ~node->paired[w]; m; m &= m - 1) {
+			uint32_t slot = w * 64 + (uint32_t)__builtin_ctzll(m);
+
+			if (slot >= node->region->g.nodes || slot == node->slot)
+				continue;
+			if (!node->rx[slot] && link_rx_open(node, slot) < 0)
+				continue; /* looked at again next turn */
+			node->paired[w] |= 1ull << slot % 64;
+			add_ring(node, slot);
+		}
+	}
+}
+
+static void ring_is_hot(struct ringbus_node *node, uint32_t i)
+{
+	uint8_t slot = node->order[i];
+
+	node->rx[slot]->idle = 0;
+	if (i < node->hot)
+		return;
+	node->order[i] = node->order[node->hot];
+	node->order[node->hot++] = slot;
+}
+
+static void ring_is_idle(struct ringbus_node *node, uint32_t i)
+{
+	uint8_t slot = node->order[i];
+
+	if (++node->rx[slot]->idle < COLD_AFTER || i >= node->hot)
+		return;
+	node->order[i] = node->order[--node->hot];
+	node->order[node->hot] = slot;
+}
+
+/* The record is not from the pair of owners that we expected. True: it is for us all the same. */
+static rb_cold bool new_generation(struct ringbus_node *node, struct link_rx *rx, const struct ring_record *rec)
+{
+	uint32_t generation = (uint32_t)rec->generations;
+	uint64_t word;
+
+	if (rec->generations >> 32 != node->generation) {
+		shm_count(&rx->ring.rx->stale, 1);
+		return false;
+	}
+	rx->generations = rec->generations;
+	/* sync SLOT reader: identity before the state; pairs SLOT writer in control_grant() */
+	word = shm_load_acquire(&rx->bell->slot);
+	/* relaxed: for the address in the message; kept until the next grant */
+	rx->pid = slot_generation(word) == generation ? (uint32_t)shm_load_relaxed(&node->region->records[rx->slot].pid) : 0;
+	return true;
+}
+
+/* Resolves a descriptor. False: the pair starts anew. */
+static bool resolve_chunk(struct ringbus_node *node, struct link_rx *rx, const struct ring_record *rec,
+			  struct ringbus_message *m)
+{
+	const struct shm_word *w = (const void *)rec->payload;
+	/* relaxed, both: ordered by the header (RECORD); read once */
+	struct record_chunk chunk = {.size = shm_load_relaxed(w), .chunk = shm_load_relaxed(w + 1)};
+	struct rx_extent *extent;
+
+	if (link_rx_chunk(node, rx, &chunk, &m->data, &extent) < 0) {
+		ring_rx_ask(&rx->ring);
+		shm_count(&node->own->corrupt, 1);
+		return false;
+	}
+	m->size = (size_t)chunk.size;
+	m->internal[0] = 1 + rx->slot;
+	m->internal[1] = chunk.chunk;
+	m->internal[2] = (uint64_t)(uintptr_t)extent;
+	return true;
+}
+
+enum verdict { DELIVER, SKIP, AGAIN };
+
+/* Turns a record into a message. AGAIN: the pair starts anew, or a notice must come first. */
+rb_inline enum verdict accept(struct ringbus_node *node, struct link_rx *rx, const struct ring_record *rec,
+			      struct ringbus_message *m, struct subscription **sub)
+{
+	bool pooled = rec->kind == RECORD_EVENT_POOLED || rec->kind == RECORD_CONTACT_POOLED;
+
+	if (rb_unlikely(rec->generations != rx->generations)) {
+		const struct peer_seen *seen = &node->peers[rx->slot];
+
+		if (seen->generation != 0 && seen->generation != (uint32_t)rec->generations &&
+		    rec->generations >> 32 == node->generation && node->peers_pending)
+			return AGAIN; /* the notice of the old owner's end comes first */
+		if (!new_generation(node, rx, rec))
+			return SKIP;
+	}
+	if (rb_unlikely(rec->flags & RECORD_DROPS)) {
+		rx->lost += rec->drops - rx->drops;
+		rx->drops = rec->drops;
+	}
+	*sub = NULL;
+	m->event = NULL;
+	m->kind = RINGBUS_CONTACT;
+	if (rec->kind == RECORD_EVENT || rec->kind == RECORD_EVENT_POOLED) {
+		*sub = event_subscription(node, (uint32_t)(rec->event >> 48));
+		if (rb_unlikely(!*sub || (*sub)->generation != (uint32_t)rec->event || !(*sub)->deliver)) {
+			shm_count(&node->own->dropped_unsubscribed, 1);
+			return SKIP;
+		}
+		m->event = (*sub)->event;
+		m->kind = RINGBUS_EVENT;
+	}
+	m->sender = (struct ringbus_address){
+		.pid = rx->pid, .slot = rx->slot, .generation = (uint32_t)rec->generations};
+	m->data = rec->payload;
+	m->size = rec->size;
+	m->internal[0] = 0;
+	if (rb_unlikely(pooled) && !resolve_chunk(node, rx, rec, m))
+		return AGAIN;
+	m->lost = rx->lost;
+	rx->lost = 0;
+	return DELIVER;
+}
+
+static void call(struct ringbus_node *node, const struct ringbus_message *m, const struct subscription *sub)
+{
+	ringbus_handler handler = node->on_contact;
+	void *user = node->on_contact_user;
+
+	if (m->kind == RINGBUS_NOTICE) {
+		handler = node->on_notice;
+		user = node->on_notice_user;
+	} else if (m->kind == RINGBUS_EVENT) {
+		handler = sub->handler;
+		user = sub->user;
+	}
+	if (rb_unlikely(!handler)) {
+		if (m->kind != RINGBUS_NOTICE)
+			shm_count(&node->own->dropped_unsubscribed, 1);
+		return;
+	}
+	/* relaxed: own word, for tools */
+	shm_store_relaxed(&node->own->in_handler, m->kind == RINGBUS_EVENT ? 1 + m->event->index : UINT32_MAX);
+	handler(m, user);
+}
+
+/* Takes up to `limit` messages from one ring. */
+static unsigned drain(struct ringbus_node *node, struct link_rx *rx, unsigned limit)
+{
+	struct ringbus_message m = {.node = node};
+	struct subscription *sub;
+	struct ring_record rec;
+	uint64_t bytes = 0, quarter = rx->ring.capacity / 4;
+	unsigned n = 0, taken = 0;
+	int r = RING_EMPTY;
+
+	event_read_begin();
+	while (taken < limit && (r = ring_rx_peek(&rx->ring, &rec)) == RING_RECORD) {
+		enum verdict verdict = accept(node, rx, &rec, &m, &sub);
+
+		if (rb_unlikely(verdict == AGAIN))
+			break;
+		taken++;
+		if (rb_likely(verdict == DELIVER)) {
+			n++;
+			bytes += m.size;
+			call(node, &m, sub);
+		}
+		ring_rx_advance(&rx->ring, &rec);
+		if (rb_unlikely(rx->ring.at - rx->ring.given >= quarter || m.internal[0] != 0))
+			give(rx, node);
+		if (rb_unlikely(node->deferred || own_load_relaxed(&node->close_wanted)))
+			break;
+	}
+	event_read_end();
+	event_free_deferred(node);
+	if (rb_unlikely(r == RING_SPOILED))
+		shm_count(&node->own->corrupt, 1);
+	if (n > 0) {
+		shm_store_relaxed(&node->own->in_handler, 0); /* relaxed: own word, for tools */
+		shm_count(&node->own->received, n);
+		shm_count(&node->own->received_bytes, bytes);
+		shm_count(&rx->ring.rx->messages, n);
+		shm_count(&rx->ring.rx->bytes, bytes);
+	}
+	return taken;
+}
+
+static unsigned drain_rings(struct ringbus_node *node, unsigned limit)
+{
+	unsigned n = 0;
+	uint32_t hot = node->hot, start = node->next_ring++;
+
+	for (uint32_t k = 0; k < hot && n < limit && k < node->hot; k++) {
+		uint32_t i = (start + k) % hot;
+		unsigned got;
+
+		if (i >= node->hot)
+			continue;
+		got = drain(node, node->rx[node->order[i]], (unsigned)rb_min(BATCH, limit - n));
+		n += got;
+		if (got > 0)
+			node->rx[node->order[i]]->idle = 0;
+		else
+			ring_is_idle(node, i);
+		if (own_load_relaxed(&node->close_wanted))
+			return n;
+	}
+	if (node->hot < node->rings && n < limit) {
+		uint32_t i = node->hot + node->next_cold++ % (node->rings - node->hot);
+		unsigned got = drain(node, node->rx[node->order[i]], (unsigned)rb_min(BATCH, limit - n));
+
+		if (got > 0)
+			ring_is_hot(node, i);
+		n += got;
+	}
+	return n;
+}
+
+static void turn_begins(struct ringbus_node *node)
+{
+	/* sync NOTICE receiver: epoch before slots, rings and events; pairs NOTICE prover in control_announce() */
+	if (rb_unlikely(shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen))
+		notice_scan(node);
+	receive_open_rings(node);
+	if (rb_unlikely(own_load_relaxed(&node->signal_waiters) > 0 && signal_pending(node))) {
+		own_add(&node->signal_turn, 1);
+		doorbell_private_wake(&node->signal_turn);
+	}
+}
+
+int dispatch_poll(struct ringbus_node *node, unsigned limit)
+{
+	struct ringbus_message m;
+	unsigned n = 0;
+
+	if (limit == 0)
+		limit = 256;
+	node->pulling = false;
+	dispatch_pulled_done(node);
+	shm_count(&node->own->dispatches, 1);
+	turn_begins(node);
+	if (rb_unlikely(node->on_signal && signal_pending(node))) {
+		node->on_signal(signal_take(node), node->on_signal_user);
+		n++;
+	}
+	n += drain_rings(node, limit - n);
+	while (rb_unlikely(node->peers_pending || node->events_pending || node->lost_rx) &&
+	       notice_next(node, &m, true)) {
+		call(node, &m, NULL);
+		n++;
+	}
+	if (n > 0)
+		dispatch_give_all(node);
+	return (int)n;
+}
+
+void dispatch_pulled_done(struct ringbus_node *node)
+{
+	struct link_rx *rx = node->pulled;
+
+	if (!rx)
+		return;
+	node->pulled = NULL;
+	node->pulled_kept = false;
+	rx->ring.at += node->pulled_bytes;
+	if (node->pulled_pooled || rx->ring.at - rx->ring.given >= rx->ring.capacity / 8)
+		give(rx, node);
+}
+
+/* The next message of one ring, if it has one. */
+static bool pull_from(struct ringbus_node *node, struct link_rx *rx, struct ringbus_message *m)
+{
+	struct subscription *sub;
+	struct ring_record rec;
+
+	for (unsigned tries = 0; tries < BATCH; tries++) {
+		enum verdict verdict;
+
+		if (ring_rx_peek(&rx->ring, &rec) != RING_RECORD)
+			return false;
+		event_read_begin();
+		verdict = accept(node, rx, &rec, m, &sub);
+		event_read_end();
+		if (verdict == AGAIN)
+			return false;
+		if (verdict == DELIVER) {
+			node->pulled = rx;
+			node->pulled_bytes = rec.bytes;
+			node->pulled_pooled = m->internal[0] != 0;
+			shm_count(&node->own->received, 1);
+			shm_count(&node->own->received_bytes, m->size);
+			shm_count(&rx->ring.rx->messages, 1);
+			shm_count(&rx->ring.rx->bytes, m->size);
+			return true;
+		}
+		ring_rx_advance(&rx->ring, &rec);
+	}
+	return false;
+}
+
+/* One message, to be finished by dispatch_pulled_done(). 1 got one, 0 nothing there. */
+int dispatch_pull(struct ringbus_node *node, struct ringbus_message *m)
+{
+	uint32_t rings = node->rings;
+
+	if (node->pulled_kept) {
+		*m = node->pulled_message;
+		return 1;
+	}
+	dispatch_pulled_done(node);
+	node->pulling = true;
+	turn_begins(node);
+	rings = node->rings;
+	for (uint32_t k = 0; k < rings; k++) {
+		uint32_t i = node->next_ring % rings;
+
+		*m = (struct ringbus_message){.node = node};
+		if (pull_from(node, node->rx[node->order[i]], m)) {
+			if (++node->pull_budget >= BATCH) {
+				node->pull_budget = 0;
+				node->next_ring++;
+			}
+			return 1;
+		}
+		node->pull_budget = 0;
+		node->next_ring++;
+	}
+	if ((node->peers_pending || node->events_pending || node->lost_rx) && notice_next(node, m, true))
+		return 1;
+	dispatch_give_all(node);
+	return 0;
+}
+
+void dispatch_fence_senders(struct ringbus_node *node)
+{
+	bool unfenced = false;
+
+	for (uint32_t i = 0; i < node->rings && !unfenced; i++)
+		/* sync MODE sleeper: modes, after ASLEEP and its fence, before the looks; pairs MODE sender in adapt_mode() */
+		unfenced = shm_load_acquire(&node->region->nodes[node->order[i]].mode) & NODE_MODE_UNFENCED;
+	if (unfenced && node->membarrier)
+		doorbell_membarrier();
+}
+
+/* A ring at rest: whether something is to be said or done about it. */
+static bool rest_is_disturbed(struct ringbus_node *node, struct link_rx *rx)
+{
+	if (ring_rx_is_spoiled(&rx->ring)) {
+		shm_count(&node->own->corrupt, 1);
+		return false; /* asked; the answer rings */
+	}
+	/* relaxed: counter; the next record tells the same */
+	if (shm_load_relaxed(&rx->ring.ctl->drops) != rx->drops && (node->on_notice || node->pulling)) {
+		node->lost_rx = rx;
+		return true;
+	}
+	return false;
+}
+
+bool dispatch_pending(struct ringbus_node *node)
+{
+	struct ring_record rec;
+
+	receive_open_rings(node);
+	for (uint32_t i = 0; i < node->rings; i++) {
+		struct link_rx *rx = node->rx[node->order[i]];
+
+		if (ring_rx_peek(&rx->ring, &rec) != RING_EMPTY || rest_is_disturbed(node, rx)) {
+			ring_is_hot(node, i);
+			return true;
+		}
+	}
+	if (signal_pending(node) && (node->on_signal || own_load(&node->signal_waiters) > 0))
+		return true;
+	/* sync NOTICE receiver: the last look before sleep; pairs NOTICE prover in control_announce() */
+	return shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen;
+}
+
+/* Looks at hot rings and the node's own words for a while. */
+static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
+{
+	uint64_t end = rb_min(rb_now_ns() + node->spin_now_ns, deadline_ns);
+	struct ring_record rec;
+
+	do {
+		for (unsigned round = 0; round < 32; round++) {
+			for (uint32_t i = 0; i < node->hot; i++)
+				if (ring_rx_peek(&node->rx[node->order[i]]->ring, &rec) != RING_EMPTY)
+					return true;
+			cpu_pause();
+		}
+		/* sync NOTICE receiver: a look; pairs NOTICE prover in control_announce() */
+		if (shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen ||
+		    (signal_pending(node) && (node->on_signal || own_load_relaxed(&node->signal_waiters) > 0)))
+			return true;
+		receive_open_rings(node);
+		if (own_load_relaxed(&node->stop) || own_load_relaxed(&node->close_wanted))
+			return true;
+	} while (rb_now_ns() < end);
+	return false;
+}
+
+#define SPIN_MAX_NS 50000u
+
+static void sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
+{
+	uint64_t prepared = doorbell_prepare(&node->bell->inbox);
+	uint64_t before, left;
+	int r = 0;
+
+	dispatch_fence_senders(node);
+	if (dispatch_pending(node) || own_load(&node->stop) || own_load(&node->close_wanted)) {
+		doorbell_finish(&node->bell->inbox, prepared);
+		return;
+	}
+	before = rb_now_ns();
+	left = deadline_ns == UINT64_MAX ? UINT64_MAX : deadline_ns > before ? deadline_ns - before : 0;
+	if (!node->no_safety_wake)
+		left = rb_min(left, node->safety_ns);
+	if (left > 0) {
+		shm_count(&node->own->sleeps, 1);
+		r = doorbell_sleep(&node->bell->inbox, prepared, left);
+	}
+	doorbell_finish(&node->bell->inbox, prepared);
+	if (r == -ETIMEDOUT) {
+		if (!node->no_safety_wake && left == node->safety_ns && dispatch_pending(node))
+			shm_count(&node->own->safety_wakes, 1);
+		node->safety_ns = rb_min(node->safety_ns * 2, 6400 * RB_MS);
+	} else {
+		node->safety_ns = 100 * RB_MS;
+	}
+	/* spin next time if what we slept for came soon */
+	if (!node->spin_fixed)
+		node->spin_now_ns = rb_now_ns() - before < 4 * SPIN_MAX_NS ? SPIN_MAX_NS : node->spin_now_ns / 2;
+}
+
+int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns)
+{
+	dispatch_pulled_done(node);
+	dispatch_give_all(node);
+	if (dispatch_pending(node))
+		return 0;
+	if (node->spin_now_ns > 0 && node->spin_ns > 0 && spin(node, deadline_ns))
+		return 0;
+	if (rb_left_ns(deadline_ns) == 0)
+		return -ETIMEDOUT;
+	sleep_once(node, deadline_ns);
+	if (dispatch_pending(node))
+		return 0;
+	return rb_left_ns(deadline_ns) == 0 ? -ETIMEDOUT : 0;
+}

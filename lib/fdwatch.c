@@ -1,0 +1,148 @@
+/* fdwatch.c: one level-triggered descriptor per node: an eventfd fed by a helper thread. Level 4.
+ *
+ * The thread that receives arms: when nothing is pending it stores ASLEEP in the inbox, looks once more, and tells the helper
+ * the word; the helper only waits on it and writes the eventfd. It touches no receive state. Receiving disarms. The eventfd
+ * is emptied only by a receiver that then finds nothing, so it stays readable while anything may be pending.
+ */
+#include "node.h"
+
+#include "error.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct fdwatch {
+	struct ringbus_node *node;
+	int fd;
+	pthread_t thread;
+	struct own_word armed; /* the inbox word prepared; 0: not armed */
+	struct own_word turn;  /* bumped at each arming, and to stop */
+	struct own_word stop;
+	uint64_t last;         /* for our own ring when stopping */
+};
+
+static void signal_fd(struct fdwatch *f)
+{
+	uint64_t one = 1;
+
+	if (write(f->fd, &one, sizeof(one)) < 0)
+		rb_log(6, "eventfd: %s", strerrordesc_np(errno)); /* full: it is readable then */
+}
+
+static void *watch(void *arg)
+{
+	struct fdwatch *f = arg;
+	struct shm_word *inbox = &f->node->bell->inbox;
+
+	while (!own_load(&f->stop)) {
+		uint64_t turn = own_load(&f->turn), armed = own_load(&f->armed);
+
+		if (armed == 0) {
+			doorbell_private_wait(&f->turn, (uint32_t)turn, UINT64_MAX);
+			continue;
+		}
+		/* woken by whoever rings; an inbox that was finished or prepared anew meanwhile does not wait */
+		doorbell_wait_word(inbox, (uint32_t)armed, RB_SECOND);
+		/* sync BELL sleeper: word after the wait; pairs BELL waker in doorbell_wake() */
+		if (own_load(&f->armed) == armed && shm_load_acquire(inbox) != armed &&
+		    own_cas(&f->armed, armed, 0))
+			signal_fd(f);
+	}
+	return NULL;
+}
+
+/* Receiving begins: the inbox is ours again. */
+void fdwatch_busy(struct ringbus_node *node)
+{
+	struct fdwatch *f = node->fdwatch;
+	uint64_t armed;
+
+	if (!f)
+		return;
+	armed = own_swap(&f->armed, 0);
+	if (armed != 0)
+		doorbell_finish(&node->bell->inbox, armed);
+}
+
+/* Receiving ends: the descriptor is emptied and armed if nothing is pending, else it stays or becomes readable. */
+void fdwatch_drained(struct ringbus_node *node)
+{
+	struct fdwatch *f = node->fdwatch;
+	uint64_t prepared, count;
+
+	if (!f || own_load(&node->close_wanted))
+		return;
+	dispatch_give_all(node);
+	if (read(f->fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		return;
+	prepared = doorbell_prepare(&node->bell->inbox);
+	dispatch_fence_senders(node);
+	if (dispatch_pending(node)) {
+		doorbell_finish(&node->bell->inbox, prepared);
+		signal_fd(f);
+		return;
+	}
+	shm_count(&node->own->sleeps, 1);
+	own_store(&f->armed, prepared);
+	own_add(&f->turn, 1);
+	doorbell_private_wake(&f->turn);
+}
+
+int ringbus_node_fd(struct ringbus_node *node)
+{
+	struct fdwatch *f;
+	sigset_t all, old;
+	int r = node_enter(node);
+
+	if (r < 0)
+		return r;
+	if (node->fdwatch)
+		return node->fdwatch->fd;
+	r = receive_begin(node);
+	if (r < 0)
+		return r;
+	f = calloc(1, sizeof(*f));
+	r = f ? 0 : -ENOMEM;
+	if (r == 0) {
+		f->node = node;
+		f->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		r = f->fd < 0 ? -errno : 0;
+	}
+	if (r == 0) {
+		sigfillset(&all);
+		pthread_sigmask(SIG_SETMASK, &all, &old);
+		r = -pthread_create(&f->thread, NULL, watch, f);
+		pthread_sigmask(SIG_SETMASK, &old, NULL);
+		if (r < 0)
+			close(f->fd);
+	}
+	if (r == 0)
+		node->fdwatch = f;
+	else
+		free(f);
+	receive_end(node); /* arms */
+	return r < 0 ? r : f->fd;
+}
+
+void fdwatch_close(struct ringbus_node *node)
+{
+	struct fdwatch *f = node->fdwatch;
+
+	if (!f)
+		return;
+	node->fdwatch = NULL;
+	if (!region_forked(node->region)) {
+		own_store(&f->stop, 1);
+		own_add(&f->turn, 1);
+		doorbell_private_wake(&f->turn);
+		/* sync BELL waker: stop before the look; pairs BELL sleeper in doorbell_prepare() */
+		shm_fence();
+		doorbell_ring(&node->bell->inbox, &f->last);
+		pthread_join(f->thread, NULL);
+	}
+	close(f->fd);
+	free(f);
+}

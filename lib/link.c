@@ -1,0 +1,246 @@
+/* link.c: opens and closes the rings between this node and another slot. Level 4.
+ *
+ * Pairing (sync PAIR): the sender makes the ring if the pair has none (space first, then its offset in the sender's
+ * page: sync EXTENT), takes over its end, sets its bit in the receiver's `paired` words, fences, and only then publishes.
+ * Nobody ever clears a bit: a new owner of the sender's slot may set it between a look and a clearing. The receiver
+ * reads `paired` each turn, and once more after the fence of its ASLEEP.
+ * Deaths: X_EXTENT_ALLOCATED space without a name, taken by the next allocation; X_PAIR_NAMED a ring without a bit: the next
+ * sender in this slot finds it; X_PAIR_BIT nothing published yet: the receiver opens an empty ring.
+ */
+#include "node.h"
+
+#include "error.h"
+
+#include <stdlib.h>
+
+#define TX_BYTES(region) (RB_PAGE + (region)->g.ring_bytes)
+
+/* Offset of the ring to `slot`, made if there is none. */
+static int ring_offset(struct ringbus_node *node, uint32_t slot, uint64_t *offset)
+{
+	struct control c;
+	int r;
+
+	*offset = shm_load_relaxed(&node->own->ring[slot]); /* relaxed: own word */
+	if (*offset != 0)
+		return 0;
+	r = control_lock(&c, node->region, node_control_deadline(node));
+	if (r < 0)
+		return r;
+	r = control_extent(&c, layout_ring_extent_bytes(&node->region->g), offset);
+	if (r == 0) {
+		/* sync EXTENT sender: space before its name; pairs EXTENT receiver in link_rx_open() */
+		shm_store_release(&node->own->ring[slot], *offset);
+		KILL_POINT("X_PAIR_NAMED");
+	}
+	control_unlock(&c);
+	return r;
+}
+
+int link_tx_open(struct ringbus_node *node, uint32_t slot, struct link_tx **out)
+{
+	struct region *region = node->region;
+	struct link_tx *tx = calloc(1, sizeof(*tx));
+	uint64_t offset;
+	uint8_t *map;
+	int r;
+
+	if (!tx)
+		return -ENOMEM;
+	tx->slot = slot;
+	tx->bell = &region->bells[slot];
+	r = ring_offset(node, slot, &offset);
+	if (r == 0)
+		r = region_map(region, offset, TX_BYTES(region), true, true, &tx->map);
+	if (r == 0)
+		r = region_map(region, offset + TX_BYTES(region), RB_PAGE, false, false, &tx->rx_map);
+	if (r < 0) {
+		link_tx_close(node, tx);
+		return r;
+	}
+	map = tx->map;
+	ring_tx_init(&tx->ring, tx->map, map + RB_PAGE, tx->rx_map, region->g.ring_bytes);
+	/* sync MODE sender: whether the receiver may call membarrier, said before it was LIVE; pairs MODE joiner in node.c */
+	if (shm_load_acquire(&region->nodes[slot].mode) & NODE_MODE_NO_MEMBARRIER)
+		node->must_fence = true;
+	if (node->must_fence && node->unfenced) {
+		/* sync MODE sender: FENCED with release; pairs MODE sleeper in dispatch_fence_senders() */
+		shm_store_release(&node->own->mode, node->membarrier ? 0 : NODE_MODE_NO_MEMBARRIER);
+		node->unfenced = false;
+	}
+	/* sync PAIR sender: bit and full fence before the first record; pairs PAIR receiver in open_new_rings() */
+	shm_fetch_or(&tx->bell->paired[node->slot / 64], 1ull << node->slot % 64);
+	KILL_POINT("X_PAIR_BIT");
+	shm_fence();
+	node->tx[slot] = tx;
+	*out = tx;
+	return 0;
+}
+
+void link_tx_close(struct ringbus_node *node, struct link_tx *tx)
+{
+	if (!tx)
+		return;
+	if (tx->ring.ctl && !region_forked(node->region))
+		ring_tx_store_hint(&tx->ring);
+	region_unmap(node->region, tx->map, TX_BYTES(node->region));
+	region_unmap(node->region, tx->rx_map, RB_PAGE);
+	free(tx->sent);
+	free(tx);
+}
+
+/* Maps the ring from `slot`. -EAGAIN: it is not there yet. */
+static int map_rx(struct ringbus_node *node, uint32_t slot, struct link_rx *rx)
+{
+	struct region *region = node->region;
+	/* sync EXTENT receiver: name before the space; pairs EXTENT sender in ring_offset() */
+	uint64_t offset = shm_load_acquire(&region->nodes[slot].ring[node->slot]);
+	int r;
+
+	if (offset == 0)
+		return -EAGAIN;
+	if (offset < region->g.fixed_bytes || (offset & (RB_PAGE - 1)))
+		return -EBADMSG;
+	r = region_map(region, offset, TX_BYTES(region), false, true, &rx->map);
+	if (r == 0)
+		r = region_map(region, offset + TX_BYTES(region), RB_PAGE, true, true, &rx->rx_map);
+	return r;
+}
+
+int link_rx_open(struct ringbus_node *node, uint32_t slot)
+{
+	struct link_rx *rx = calloc(1, sizeof(*rx));
+	int r;
+
+	if (!rx)
+		return -ENOMEM;
+	rx->slot = slot;
+	rx->bell = &node->region->bells[slot];
+	r = map_rx(node, slot, rx);
+	if (r < 0) {
+		link_rx_close(node, rx);
+		return r;
+	}
+	ring_rx_init(&rx->ring, rx->map, (uint8_t *)rx->map + RB_PAGE, rx->rx_map, node->region->g.ring_bytes);
+	rx->drops = shm_load_relaxed(&rx->ring.ctl->drops); /* relaxed: only what is lost from now on is told */
+	node->rx[slot] = rx;
+	return 0;
+}
+
+static void close_extent(struct ringbus_node *node, struct rx_extent *e)
+{
+	region_unmap(node->region, e->map, e->place.bytes);
+	region_unmap(node->region, e->bits, e->place.bits_bytes);
+	e->map = e->bits = NULL;
+}
+
+void link_rx_close(struct ringbus_node *node, struct link_rx *rx)
+{
+	if (!rx)
+		return;
+	for (uint32_t i = 0; rx->extents && i < LAYOUT_POOL_EXTENTS; i++) {
+		struct rx_extent *e = &rx->extents[i];
+
+		close_extent(node, e);
+		while (e->older) {
+			struct rx_extent *older = e->older;
+
+			e->older = older->older;
+			close_extent(node, older);
+			free(older);
+		}
+	}
+	free(rx->extents);
+	region_unmap(node->region, rx->map, TX_BYTES(node->region));
+	region_unmap(node->region, rx->rx_map, RB_PAGE);
+	free(rx);
+}
+
+/* Maps the extent that the sender's page names now. */
+static int open_extent(struct ringbus_node *node, struct link_rx *rx, uint32_t index, uint32_t serial)
+{
+	struct rx_extent *e = &rx->extents[index];
+	struct pool_place place;
+	void *map, *bits;
+	int r;
+
+	if (!pool_place_read(&node->region->nodes[rx->slot].pool[index], &place) || place.serial != serial ||
+	    place.offset < node->region->g.fixed_bytes)
+		return -EBADMSG;
+	r = region_map(node->region, place.offset, place.bytes, false, false, &map);
+	if (r < 0)
+		return r;
+	r = region_map(node->region, place.offset, place.bits_bytes, true, false, &bits);
+	if (r < 0) {
+		region_unmap(node->region, map, place.bytes);
+		return r;
+	}
+	pthread_mutex_lock(&node->borrow_lock);
+	if (e->borrows > 0) {
+		struct rx_extent *older = malloc(sizeof(*older));
+
+		if (!older) {
+			pthread_mutex_unlock(&node->borrow_lock);
+			region_unmap(node->region, map, place.bytes);
+			region_unmap(node->region, bits, place.bits_bytes);
+			return -ENOMEM;
+		}
+		*older = *e;
+		for (struct borrow_ref *b = node->borrowed; b; b = b->next)
+			if (b->extent == e)
+				b->extent = older;
+		e->older = older;
+	} else {
+		close_extent(node, e);
+	}
+	e->place = place;
+	e->map = map;
+	e->bits = bits;
+	e->borrows = 0;
+	pthread_mutex_unlock(&node->borrow_lock);
+	return 0;
+}
+
+int link_rx_chunk(struct ringbus_node *node, struct link_rx *rx, const struct record_chunk *chunk, const void **data,
+		  struct rx_extent **extent)
+{
+	uint32_t index = pool_id_extent(chunk->chunk), serial = pool_id_serial(chunk->chunk);
+	uint32_t number = pool_id_chunk(chunk->chunk);
+	struct rx_extent *e;
+	int r;
+
+	if (index >= LAYOUT_POOL_EXTENTS)
+		return -EBADMSG;
+	if (!rx->extents)
+		rx->extents = calloc(LAYOUT_POOL_EXTENTS, sizeof(*rx->extents));
+	if (!rx->extents)
+		return -ENOMEM;
+	e = &rx->extents[index];
+	if (!e->map || e->place.serial != serial) {
+		r = open_extent(node, rx, index, serial);
+		if (r < 0)
+			return r;
+	}
+	if (number >= e->place.chunks || chunk->size > e->place.chunk_bytes)
+		return -EBADMSG;
+	*data = e->map + e->place.bits_bytes + number * e->place.chunk_bytes;
+	*extent = e;
+	return 0;
+}
+
+/* Before LIVE: takes over the receiving end of every ring that leads to our slot, so that records for earlier owners are
+ * skipped and their chunks free. */
+int link_walk_incoming(struct ringbus_node *node)
+{
+	for (uint32_t s = 0; s < node->region->g.nodes; s++) {
+		int r;
+
+		/* sync EXTENT receiver: name before the space; pairs EXTENT sender in ring_offset() */
+		if (s == node->slot || shm_load_acquire(&node->region->nodes[s].ring[node->slot]) == 0)
+			continue;
+		r = link_rx_open(node, s);
+		if (r < 0 && r != -EBADMSG)
+			return r;
+	}
+	return 0;
+}

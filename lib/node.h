@@ -1,0 +1,265 @@
+/* node.h: one membership of the bus, as seen from inside the library. Level 4.
+ *
+ * Send state (links[].tx, pool, modes) is under send_lock, or belongs to the one sending thread (single_sender). Receive
+ * state (links[].rx, notices, order of rings) belongs to whoever holds `receiving`. The two are disjoint, so one sender and
+ * one receiver never wait for each other.
+ */
+#ifndef RINGBUS_NODE_H
+#define RINGBUS_NODE_H
+
+#include "control.h"
+#include "doorbell.h"
+#include "pool.h"
+#include "ring.h"
+#include "ringbus.h"
+
+#include <pthread.h>
+
+/* An outstanding descriptor: the chunk is needed until the receiver's head has passed `end`. */
+struct sent_chunk {
+	uint64_t end;
+	uint64_t id;
+};
+
+/* What we send to one slot. */
+struct link_tx {
+	struct ring_tx ring;
+	struct layout_bell *bell;  /* the receiver's */
+	uint64_t word;             /* its slot word, LIVE, as last seen */
+	uint64_t generations;      /* word 1 of our records */
+	uint64_t inbox_last;       /* epoch that we woke last */
+	uint64_t checked_ns;       /* when its life was last checked */
+	struct sent_chunk *sent;   /* circular, power of two */
+	uint32_t sent_first, sent_count, sent_capacity;
+	uint64_t sent_bytes;       /* pool bytes that these descriptors pin */
+	uint64_t borrowed_bytes;   /* as of the last look at the bits */
+	uint32_t slot;
+	uint32_t unstamped;        /* records since the last stamp */
+	void *map, *rx_map;
+};
+
+/* A mapped pool extent of a sender. */
+struct rx_extent {
+	struct pool_place place;
+	uint8_t *map;  /* read-only: chunks */
+	uint8_t *bits; /* read-write: borrow bits */
+	struct rx_extent *older; /* replaced while payloads in it are borrowed */
+	unsigned borrows;
+};
+
+/* What we receive from one slot. */
+struct link_rx {
+	struct ring_rx ring;
+	uint64_t generations; /* word 1 expected: ours << 32 | the sender's */
+	uint64_t drops;       /* sender's drops that were reported */
+	uint64_t lost;        /* to be told with the next message */
+	uint64_t room_last;
+	struct layout_bell *bell; /* the sender's */
+	struct rx_extent *extents; /* LAYOUT_POOL_EXTENTS, made when first needed */
+	uint32_t slot;
+	uint32_t pid;         /* of the sender of `generations` */
+	uint32_t idle;        /* turns without a message */
+	void *map, *rx_map;
+};
+
+/* What dispatch knows of a subscription; replaced as a whole, read under RCU. */
+struct subscription {
+	uint32_t generation; /* of the event entry */
+	bool deliver;
+	ringbus_handler handler;
+	void *user;
+	struct ringbus_event *event;
+	struct subscription *next; /* on the list of those to be freed after the handler */
+};
+
+struct peer_seen {
+	uint32_t generation; /* of the live owner that we know of; 0: none */
+	uint32_t pid;
+};
+
+struct borrow_ref {
+	struct borrow_ref *next;
+	struct rx_extent *extent;
+	uint32_t slot, chunk;
+	unsigned count;
+};
+
+struct ringbus_node {
+	struct region *region;
+	const uint8_t *guard; /* 0 in a forked child */
+	struct layout_node *own;
+	struct layout_bell *bell;
+	uint32_t slot, generation, pid;
+	uint32_t mask_words; /* that can have bits on this bus */
+	uint64_t timeout_ns, spin_ns;
+	bool single_sender, peer_notices, no_safety_wake, membarrier, spin_fixed;
+	int connection;
+	char name[LAYOUT_NAME_BYTES];
+
+	/* send side */
+	_Alignas(RB_LINE) pthread_mutex_t send_lock;
+	struct own_word sending; /* debug check of single_sender */
+	struct link_tx *tx[LAYOUT_NODES_MAX];
+	struct pool pool;
+	bool pool_known; /* taken over from the predecessor */
+	bool unfenced, must_fence;
+	uint32_t awake_streak, asleep_score;
+	pthread_mutex_t room_lock;
+	struct own_word signal_last[LAYOUT_NODES_MAX];
+	struct own_word found; /* last answer of ringbus_contact()'s look-up */
+
+	/* receive side */
+	_Alignas(RB_LINE) struct own_word receiving; /* 1: somebody receives */
+	struct own_word receiver;                    /* thread that does, for re-entry */
+	struct link_rx *rx[LAYOUT_NODES_MAX];
+	uint64_t paired[LAYOUT_MASK_WORDS]; /* bits whose rings are open */
+	uint8_t order[LAYOUT_NODES_MAX];    /* slots of open rings, hot ones first */
+	uint32_t rings, hot, next_ring, next_cold;
+	uint64_t epoch_seen;
+	struct peer_seen peers[LAYOUT_NODES_MAX];
+	bool peers_pending, events_pending;
+	uint64_t last_active_ns, safety_ns;
+	uint64_t spin_now_ns;
+	uint32_t streaming;
+	struct link_rx *lost_rx; /* ring at rest whose drops are to be told */
+	bool pulling;            /* messages are pulled, not handled */
+	uint32_t pull_budget;
+	struct link_rx *pulled; /* ring of the message given by ringbus_next() */
+	uint32_t pulled_bytes;
+	bool pulled_pooled;
+	bool pulled_kept; /* too large for the buffer of ringbus_receive(): given again */
+	struct ringbus_message pulled_message;
+	ringbus_handler on_contact, on_notice;
+	void *on_contact_user, *on_notice_user;
+	ringbus_signal_handler on_signal;
+	void *on_signal_user;
+
+	/* events */
+	pthread_mutex_t events_lock;
+	struct subscription **table; /* by event index, RCU */
+	void *names;                 /* struct cds_lfht: name to handle */
+	struct ringbus_event *all;   /* list of all handles */
+	struct subscription *deferred; /* to be freed when the running handler has returned */
+
+	/* threads */
+	pthread_t listener;
+	bool listening;
+	struct own_word stop;
+	uint64_t stop_last;
+	struct own_word signal_turn; /* bumped when receiving ends: signal waiters look again */
+	struct own_word signal_waiters;
+	struct own_word close_wanted;
+	struct own_word close_deferred; /* closed by a handler: whoever receives closes when it has returned */
+	struct fdwatch *fdwatch;
+
+	/* borrows */
+	pthread_mutex_t borrow_lock;
+	struct borrow_ref *borrowed;
+	unsigned borrows;
+	bool closed;
+};
+
+struct ringbus_event {
+	struct ringbus_node *node;
+	struct ringbus_event *next;
+	struct layout_event const *entry;
+	uint64_t word; /* entry word for which `may_emit` holds; send side */
+	bool may_emit_single;
+	uint32_t index;
+	uint32_t generation;
+	uint64_t seen_word;    /* as of the last notice; receive side and events_lock */
+	uint64_t seen_changes;
+	uint64_t due_at;       /* position of the owner's ring that must be passed first */
+	uint32_t due_slot;     /* LAYOUT_NO_SLOT: none */
+	bool due;
+	bool subscribed, created, deliver;
+	struct subscription *subscription;
+	size_t id_bytes;
+	char id[LAYOUT_NAME_BYTES];
+	uint64_t hash_node[8]; /* struct cds_lfht_node */
+};
+
+/* 0, or -ENOTCONN in a forked child or after close. First thing in every public call. */
+rb_inline int node_enter(const struct ringbus_node *node)
+{
+	if (rb_unlikely(!node))
+		return -EINVAL;
+	if (rb_unlikely(*(const volatile uint8_t *)node->guard == 0 || own_load_relaxed(&node->close_wanted)))
+		return -ENOTCONN;
+	return 0;
+}
+
+/* link.c */
+int link_tx_open(struct ringbus_node *node, uint32_t slot, struct link_tx **tx);
+int link_rx_open(struct ringbus_node *node, uint32_t slot);
+void link_tx_close(struct ringbus_node *node, struct link_tx *tx);
+void link_rx_close(struct ringbus_node *node, struct link_rx *rx);
+/* Address of a pooled payload from a descriptor. -EBADMSG. */
+int link_rx_chunk(struct ringbus_node *node, struct link_rx *rx, const struct record_chunk *chunk, const void **data,
+		  struct rx_extent **extent);
+int link_walk_incoming(struct ringbus_node *node);
+
+/* send.c */
+struct send_payload {
+	const void *data;
+	size_t size;
+	uint64_t loan; /* chunk id, or SEND_NO_LOAN */
+};
+#define SEND_NO_LOAN UINT64_MAX
+int send_event(struct ringbus_event *event, const struct send_payload *p, uint64_t timeout_ns);
+int send_contact(struct ringbus_node *node, const struct ringbus_address *to, const struct send_payload *p,
+		 uint64_t timeout_ns);
+int send_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan, uint64_t timeout_ns);
+void send_loan_cancel(struct ringbus_loan *loan);
+void send_held_back_by(uint32_t slot, uint64_t word);
+int send_trim(struct ringbus_node *node);
+
+/* dispatch.c */
+uint64_t receive_thread(void); /* token of the calling thread */
+bool receive_is_ours(const struct ringbus_node *node);
+void receive_open_rings(struct ringbus_node *node);
+int receive_begin(struct ringbus_node *node);
+void receive_end(struct ringbus_node *node);
+int dispatch_poll(struct ringbus_node *node, unsigned limit);
+int dispatch_pull(struct ringbus_node *node, struct ringbus_message *m);
+void dispatch_pulled_done(struct ringbus_node *node);
+/* Sleeps until something may be pending. 0, -ETIMEDOUT. Caller receives. */
+int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns);
+/* Whether anything is pending; opens rings of new senders. */
+bool dispatch_pending(struct ringbus_node *node);
+/* For a sleeper that stored ASLEEP: puts the fence into unfenced senders. */
+void dispatch_fence_senders(struct ringbus_node *node);
+void dispatch_give_all(struct ringbus_node *node);
+
+/* notice.c: puts the next notice into m; false when there is none now. */
+bool notice_next(struct ringbus_node *node, struct ringbus_message *m, bool drained);
+void notice_scan(struct ringbus_node *node);
+void notice_start(struct ringbus_node *node);
+
+/* event.c */
+int event_init(struct ringbus_node *node);
+void event_fini(struct ringbus_node *node);
+void event_read_begin(void);
+void event_read_end(void);
+struct subscription *event_subscription(const struct ringbus_node *node, uint32_t index);
+void event_free_deferred(struct ringbus_node *node);
+/* The subscription ended from outside (dissolved). */
+void event_ended(struct ringbus_event *event);
+
+/* signal.c */
+uint64_t signal_take(struct ringbus_node *node);
+bool signal_pending(const struct ringbus_node *node);
+
+/* fdwatch.c */
+void fdwatch_drained(struct ringbus_node *node);
+void fdwatch_busy(struct ringbus_node *node);
+void fdwatch_close(struct ringbus_node *node);
+
+/* node.c */
+void node_finish_close(struct ringbus_node *node);
+void node_close_now(struct ringbus_node *node);
+uint64_t node_control_deadline(const struct ringbus_node *node);
+/* Looks whether the owner of a slot lives, at most once a millisecond a peer; reaps it if not. */
+void node_suspect(struct ringbus_node *node, struct link_tx *tx);
+
+#endif

@@ -1,0 +1,511 @@
+/* ringbus.c: public calls: check arguments, call down; the listening thread; borrows. Level 5. */
+#include "ringbus.h"
+
+#include "error.h"
+#include "guard.h"
+#include "node.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#define STRING2(x) #x
+#define STRING(x) STRING2(x)
+
+const char *ringbus_version(void)
+{
+	return STRING(RINGBUS_VERSION_MAJOR) "." STRING(RINGBUS_VERSION_MINOR) "." STRING(RINGBUS_VERSION_PATCH);
+}
+
+const char *ringbus_error_detail(void)
+{
+	return rb_fail_detail();
+}
+
+void ringbus_set_log(void (*fn)(int level, const char *text, void *user), void *user)
+{
+	rb_log_set(fn, user);
+}
+
+/* What a call returns when the region was truncated meanwhile. */
+static int guarded(const struct ringbus_node *node, int r)
+{
+	if (rb_unlikely(guard_condemned(node->region)))
+		return rb_fail(-EFAULT, "the region file of the bus on port %u was truncated", node->region->port);
+	return r;
+}
+
+/* ---- sending ---- */
+
+int ringbus_emit(struct ringbus_event *event, const void *data, size_t size, uint64_t timeout_ns)
+{
+	struct send_payload p = {.data = data, .size = size, .loan = SEND_NO_LOAN};
+	int r;
+
+	if (rb_unlikely(!event || (!data && size > 0)))
+		return rb_fail(-EINVAL, "no event, or no data");
+	r = node_enter(event->node);
+	if (rb_unlikely(r < 0))
+		return r;
+	if (rb_unlikely(event->index == UINT32_MAX))
+		return rb_fail(-ENOENT, "event '%s' does not exist", event->id);
+	if (rb_unlikely(size > event->node->region->g.pool_bytes))
+		return rb_fail(-EMSGSIZE, "payload of %zu bytes; this bus carries at most %llu (--pool-bytes)", size,
+			       (unsigned long long)event->node->region->g.pool_bytes);
+	r = send_event(event, &p, timeout_ns);
+	return rb_likely(r >= 0) ? r : guarded(event->node, r);
+}
+
+int ringbus_contact_address(struct ringbus_node *node, const struct ringbus_address *to, const void *data, size_t size,
+			    uint64_t timeout_ns)
+{
+	struct send_payload p = {.data = data, .size = size, .loan = SEND_NO_LOAN};
+	int r = node_enter(node);
+
+	if (rb_unlikely(r < 0))
+		return r;
+	if (rb_unlikely(!to || (!data && size > 0)))
+		return rb_fail(-EINVAL, "no address, or no data");
+	if (rb_unlikely(size > node->region->g.pool_bytes))
+		return rb_fail(-EMSGSIZE, "payload of %zu bytes; this bus carries at most %llu (--pool-bytes)", size,
+			       (unsigned long long)node->region->g.pool_bytes);
+	r = send_contact(node, to, &p, timeout_ns);
+	return rb_likely(r >= 0) ? r : guarded(node, r);
+}
+
+int ringbus_contact(struct ringbus_node *node, uint32_t pid, const void *data, size_t size, uint64_t timeout_ns)
+{
+	struct ringbus_address to;
+	uint64_t epoch, cached;
+	int r = node_enter(node);
+
+	if (rb_unlikely(r < 0))
+		return r;
+	/* sync NOTICE sender: epoch before the slots that it covers; pairs NOTICE prover in control_announce() */
+	epoch = shm_load_acquire(&node->region->common->control_epoch);
+	/* one word, so that threads agree: epoch (24 bits) | slot (8) | pid (24) */
+	cached = own_load_relaxed(&node->found);
+	if (rb_likely(cached >> 40 == (epoch & 0xffffff) && (cached & 0xffffffff) == pid && cached != 0)) {
+		to = (struct ringbus_address){.slot = cached >> 32 & 0xff};
+	} else {
+		r = ringbus_node_find_pid(node, pid, &to);
+		if (r < 0)
+			return r;
+		own_store(&node->found, epoch << 40 | (uint64_t)to.slot << 32 | pid);
+		to.generation = 0;
+	}
+	return ringbus_contact_address(node, &to, data, size, timeout_ns);
+}
+
+size_t ringbus_node_payload_max(const struct ringbus_node *node)
+{
+	return node_enter(node) < 0 ? 0 : (size_t)node->region->g.pool_bytes;
+}
+
+int ringbus_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan, uint64_t timeout_ns)
+{
+	int r = node_enter(node);
+
+	if (r < 0)
+		return r;
+	if (!loan)
+		return rb_fail(-EINVAL, "no place for the loan");
+	return guarded(node, send_loan(node, size, loan, timeout_ns));
+}
+
+static int loan_payload(struct ringbus_node *node, const struct ringbus_loan *loan, struct send_payload *p)
+{
+	if (!loan || !loan->data || loan->node != node || loan->size > loan->internal[1])
+		return rb_fail(-EINVAL, "not a loan of this node, or larger than it was");
+	*p = (struct send_payload){.data = loan->data, .size = loan->size, .loan = loan->internal[0]};
+	return 0;
+}
+
+int ringbus_emit_loan(struct ringbus_event *event, struct ringbus_loan *loan, uint64_t timeout_ns)
+{
+	struct send_payload p;
+	int r = event ? node_enter(event->node) : -EINVAL;
+
+	if (r == 0)
+		r = loan_payload(event->node, loan, &p);
+	if (r < 0)
+		return r;
+	if (event->index == UINT32_MAX)
+		return rb_fail(-ENOENT, "event '%s' does not exist", event->id);
+	r = send_event(event, &p, timeout_ns);
+	if (r >= 0)
+		loan->data = NULL;
+	return guarded(event->node, r);
+}
+
+int ringbus_contact_loan(struct ringbus_node *node, const struct ringbus_address *to, struct ringbus_loan *loan,
+			 uint64_t timeout_ns)
+{
+	struct send_payload p;
+	int r = node_enter(node);
+
+	if (r == 0)
+		r = to ? loan_payload(node, loan, &p) : -EINVAL;
+	if (r < 0)
+		return r;
+	r = send_contact(node, to, &p, timeout_ns);
+	if (r >= 0)
+		loan->data = NULL;
+	return guarded(node, r);
+}
+
+void ringbus_loan_cancel(struct ringbus_loan *loan)
+{
+	if (!loan || !loan->data || node_enter(loan->node) < 0)
+		return;
+	send_loan_cancel(loan);
+	loan->data = NULL;
+}
+
+int ringbus_node_trim(struct ringbus_node *node)
+{
+	int r = node_enter(node);
+
+	return r < 0 ? r : send_trim(node);
+}
+
+/* ---- receiving ---- */
+
+/* Ends a receiving call; true: a handler closed the node, which is gone now. */
+static bool receive_ends(struct ringbus_node *node)
+{
+	bool closes = own_load_relaxed(&node->close_deferred);
+
+	receive_end(node);
+	if (closes)
+		node_close_now(node);
+	return closes;
+}
+
+int ringbus_poll(struct ringbus_node *node, unsigned limit)
+{
+	int r = node_enter(node);
+
+	if (r == 0)
+		r = receive_begin(node);
+	if (r < 0)
+		return r;
+	r = guarded(node, dispatch_poll(node, limit));
+	receive_ends(node);
+	return r;
+}
+
+int ringbus_wait(struct ringbus_node *node, uint64_t timeout_ns)
+{
+	int r = node_enter(node);
+
+	if (r == 0)
+		r = receive_begin(node);
+	if (r < 0)
+		return r;
+	r = guarded(node, dispatch_wait(node, rb_deadline_ns(timeout_ns)));
+	receive_end(node);
+	return r;
+}
+
+/* One message, waiting for it. Caller receives. */
+static int pull(struct ringbus_node *node, struct ringbus_message *m, uint64_t timeout_ns)
+{
+	uint64_t deadline = 0;
+
+	for (;;) {
+		int r = dispatch_pull(node, m);
+
+		if (r > 0)
+			return 0;
+		if (guard_condemned(node->region))
+			return guarded(node, 0);
+		if (timeout_ns == 0)
+			return -EAGAIN;
+		if (deadline == 0)
+			deadline = rb_deadline_ns(timeout_ns);
+		r = dispatch_wait(node, deadline);
+		if (r < 0)
+			return r;
+		if (own_load(&node->close_wanted))
+			return -ENOTCONN;
+	}
+}
+
+int ringbus_next(struct ringbus_node *node, struct ringbus_message *message, uint64_t timeout_ns)
+{
+	struct ringbus_message m;
+	int r = node_enter(node);
+
+	if (r == 0 && !message)
+		r = -EINVAL;
+	if (r == 0)
+		r = receive_begin(node);
+	if (r < 0)
+		return r;
+	r = pull(node, &m, timeout_ns);
+	if (r == 0) {
+		node->pulled_kept = false;
+		*message = m;
+	}
+	receive_end(node);
+	return r;
+}
+
+int ringbus_receive(struct ringbus_node *node, void *buffer, size_t capacity, struct ringbus_message *message,
+		    uint64_t timeout_ns)
+{
+	struct ringbus_message m;
+	int r = node_enter(node);
+
+	if (r == 0 && !buffer && capacity > 0)
+		r = -EINVAL;
+	if (r == 0)
+		r = receive_begin(node);
+	if (r < 0)
+		return r;
+	r = pull(node, &m, timeout_ns);
+	if (r == 0 && m.size > capacity) {
+		node->pulled_kept = true;
+		node->pulled_message = m;
+		if (message) {
+			*message = m;
+			message->data = "";
+		}
+		r = rb_fail(-EMSGSIZE, "the message has %zu bytes, the buffer %zu", m.size, capacity);
+	} else if (r == 0) {
+		node->pulled_kept = false;
+		shm_copy_in(buffer, m.data, m.size);
+		m.data = buffer ? buffer : "";
+		m.internal[0] = 0;
+		if (message)
+			*message = m;
+		dispatch_pulled_done(node);
+	}
+	receive_end(node);
+	return r;
+}
+
+int ringbus_on_contact(struct ringbus_node *node, ringbus_handler on_contact, void *user)
+{
+	int r = node_enter(node);
+
+	if (r < 0)
+		return r;
+	if (node->listening)
+		return rb_fail(-EBUSY, "the node is listening already");
+	node->on_contact_user = user;
+	node->on_contact = on_contact;
+	return 0;
+}
+
+static void *listener(void *arg)
+{
+	struct ringbus_node *node = arg;
+
+	/* a receiver may be about to leave; what it waits for is nobody in particular, so neither is this */
+	while (receive_begin(node) < 0 && !own_load(&node->stop))
+		sched_yield();
+	while (!own_load(&node->stop) && !own_load(&node->close_wanted) && !guard_condemned(node->region))
+		if (dispatch_poll(node, 0) == 0)
+			dispatch_wait(node, UINT64_MAX);
+	if (!receive_is_ours(node))
+		return NULL;
+	if (own_load_relaxed(&node->close_deferred)) {
+		pthread_detach(pthread_self());
+		receive_end(node);
+		node->listening = false;
+		node_close_now(node);
+		return NULL;
+	}
+	receive_end(node);
+	return NULL;
+}
+
+int ringbus_listen(struct ringbus_node *node, ringbus_handler on_contact, void *user)
+{
+	sigset_t all, old;
+	int r = node_enter(node);
+
+	if (r < 0)
+		return r;
+	if (node->listening)
+		return rb_fail(-EBUSY, "the node is listening already");
+	if (own_load(&node->receiving))
+		return rb_fail(-EBUSY, "another thread receives on this node");
+	node->on_contact_user = user;
+	node->on_contact = on_contact;
+	own_store(&node->stop, 0);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = -pthread_create(&node->listener, NULL, listener, node);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (r == 0)
+		node->listening = true;
+	return r;
+}
+
+int ringbus_listen_stop(struct ringbus_node *node)
+{
+	if (!node || region_forked(node->region))
+		return node ? -ENOTCONN : -EINVAL;
+	if (!node->listening)
+		return 0;
+	if (receive_is_ours(node))
+		return rb_fail(-EBUSY, "a handler cannot wait for its own thread");
+	own_store(&node->stop, 1);
+	/* sync BELL waker: stop before the look at the inbox; pairs BELL sleeper in doorbell_prepare() */
+	shm_fence();
+	doorbell_ring(&node->bell->inbox, &node->stop_last);
+	pthread_join(node->listener, NULL);
+	node->listening = false;
+	return 0;
+}
+
+/* ---- borrows ---- */
+
+struct ringbus_borrow {
+	struct ringbus_node *node; /* NULL: a copy */
+	struct borrow_ref *ref;
+	const void *data;
+	size_t size;
+	unsigned char copy[];
+};
+
+/* Notes one more borrow of a chunk; sets the bit for the first. Caller holds borrow_lock. */
+static struct borrow_ref *borrow_chunk(struct ringbus_node *node, const struct ringbus_message *m)
+{
+	uint32_t slot = (uint32_t)m->internal[0] - 1, chunk = pool_id_chunk(m->internal[1]);
+	struct rx_extent *extent = (void *)(uintptr_t)m->internal[2];
+	struct borrow_ref *ref;
+
+	for (ref = node->borrowed; ref; ref = ref->next)
+		if (ref->slot == slot && ref->extent == extent && ref->chunk == chunk)
+			break;
+	if (!ref) {
+		ref = calloc(1, sizeof(*ref));
+		if (!ref)
+			return NULL;
+		*ref = (struct borrow_ref){.next = node->borrowed, .extent = extent, .slot = slot, .chunk = chunk};
+		node->borrowed = ref;
+		/* sync BORROW receiver: bit before the position is given back; pairs BORROW sender in is_borrowed() */
+		shm_fetch_or(&pool_bits(extent->bits, chunk)[node->slot / 64], 1ull << node->slot % 64);
+		KILL_POINT("X_BORROW_BIT");
+		extent->borrows++;
+	}
+	ref->count++;
+	node->borrows++;
+	return ref;
+}
+
+int ringbus_borrow(const struct ringbus_message *message, struct ringbus_borrow **out)
+{
+	struct ringbus_borrow *b;
+	bool pooled;
+	int r = message && out ? node_enter(message->node) : -EINVAL;
+
+	if (r < 0)
+		return r;
+	pooled = message->internal[0] != 0;
+	b = malloc(sizeof(*b) + (pooled ? 0 : message->size));
+	if (!b)
+		return -ENOMEM;
+	*b = (struct ringbus_borrow){.size = message->size};
+	if (pooled) {
+		b->node = message->node;
+		b->data = message->data;
+		pthread_mutex_lock(&b->node->borrow_lock);
+		b->ref = borrow_chunk(b->node, message);
+		pthread_mutex_unlock(&b->node->borrow_lock);
+		if (!b->ref) {
+			free(b);
+			return -ENOMEM;
+		}
+	} else {
+		/* small: it would pin the ring, so it is copied */
+		shm_copy_in(b->copy, message->data, message->size);
+		b->data = b->copy;
+	}
+	*out = b;
+	return 0;
+}
+
+const void *ringbus_borrow_data(const struct ringbus_borrow *borrow, size_t *size)
+{
+	if (size)
+		*size = borrow ? borrow->size : 0;
+	return borrow ? borrow->data : NULL;
+}
+
+/* Clears the bit of a chunk that nobody here borrows any more, and lets its sender know. Caller holds borrow_lock. */
+static void chunk_is_back(struct ringbus_node *node, struct borrow_ref *ref)
+{
+	uint64_t last = 0;
+
+	for (struct borrow_ref **p = &node->borrowed; *p; p = &(*p)->next)
+		if (*p == ref) {
+			*p = ref->next;
+			break;
+		}
+	ref->extent->borrows--;
+	/* sync BORROW receiver: last read before the bit is cleared; pairs BORROW sender in is_borrowed() */
+	shm_fetch_and(&pool_bits(ref->extent->bits, ref->chunk)[node->slot / 64], ~(1ull << node->slot % 64));
+	KILL_POINT("X_BORROW_CLEARED");
+	/* sync BELL waker: bit before the look at `room`; pairs BELL sleeper in doorbell_prepare() */
+	shm_fence();
+	doorbell_ring(&node->region->bells[ref->slot].room, &last);
+	free(ref);
+}
+
+void ringbus_release(struct ringbus_borrow *borrow)
+{
+	struct ringbus_node *node = borrow ? borrow->node : NULL;
+	bool closes;
+
+	if (!node || region_forked(node->region)) {
+		free(borrow);
+		return;
+	}
+	pthread_mutex_lock(&node->borrow_lock);
+	if (--borrow->ref->count == 0)
+		chunk_is_back(node, borrow->ref);
+	closes = --node->borrows == 0 && node->closed;
+	pthread_mutex_unlock(&node->borrow_lock);
+	free(borrow);
+	if (closes)
+		node_finish_close(node);
+}
+
+/* ---- counters ---- */
+
+int ringbus_node_stats(const struct ringbus_node *node, struct ringbus_node_stats *stats)
+{
+	int r = node_enter(node);
+	const struct layout_node *own;
+	size_t size;
+
+	if (r < 0)
+		return r;
+	if (!stats || stats->size > sizeof(*stats))
+		return rb_fail(-EINVAL, "stats->size is that of a newer version of ringbus");
+	own = node->own;
+	size = stats->size;
+	/* relaxed, all: counters */
+	*stats = (struct ringbus_node_stats){
+		.size = size,
+		.sent = shm_load_relaxed(&own->sent),
+		.sent_bytes = shm_load_relaxed(&own->sent_bytes),
+		.received = shm_load_relaxed(&own->received),
+		.received_bytes = shm_load_relaxed(&own->received_bytes),
+		.dropped_lossy = shm_load_relaxed(&own->dropped_lossy),
+		.dropped_gone = shm_load_relaxed(&own->dropped_gone),
+		.dropped_unsubscribed = shm_load_relaxed(&own->dropped_unsubscribed),
+		.full = shm_load_relaxed(&own->full),
+		.wakes = shm_load_relaxed(&own->wakes),
+		.sleeps = shm_load_relaxed(&own->sleeps),
+		.safety_wakes = shm_load_relaxed(&own->safety_wakes),
+		.corrupt = shm_load_relaxed(&own->corrupt),
+		.dead_peers = shm_load_relaxed(&own->dead_peers),
+	};
+	return 0;
+}

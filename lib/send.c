@@ -1,0 +1,516 @@
+/* send.c: emission and contact. Level 4.
+ *
+ * Order: rights and event generation; snapshot of the mask; for each receiver its current generation (else skipped and
+ * counted), ring (else made), room; then the chunk; from here nothing can fail: publish to all; fence; wake. Room can only
+ * grow for its one producer, so checking all first makes an emission all or nothing. A retry reads everything again.
+ * Kill points: X_EMIT_PUBLISHED between two publications: some have the whole message, others do not have it;
+ * X_EMIT_UNWOKEN: published and not woken; the reaper rings.
+ *
+ * Mode (sync MODE, see doorbell.h): FENCED senders fence once per emission, after all publications. One that did not have to
+ * wake anybody for a while becomes UNFENCED: stores the mode, full fence, goes on. One that finds receivers asleep becomes
+ * FENCED again by a release store, since sleepers pay a membarrier for unfenced senders.
+ */
+#include "send_pool.h"
+
+#include "error.h"
+
+#define AWAKE_STREAK 64u /* emissions without a wake before the fence is left out */
+#define STAMP_EVERY 64u
+
+struct shot {
+	struct ringbus_node *node;
+	const struct send_payload *payload;
+	uint64_t event;       /* word 2 of the records */
+	enum record_kind kind;
+	bool pooled;
+	uint64_t in_record;   /* bytes in the ring: payload or descriptor */
+	uint64_t chunk;
+	uint32_t count;       /* of to[] */
+	uint32_t drops;       /* of dropped[] */
+	struct link_tx *to[LAYOUT_NODES_MAX];
+	struct link_tx *dropped[LAYOUT_NODES_MAX];
+};
+
+static _Thread_local struct {
+	uint32_t slot;
+	uint64_t word;
+} held_back = {LAYOUT_NO_SLOT, 0};
+
+void send_held_back_by(uint32_t slot, uint64_t word)
+{
+	held_back.slot = slot;
+	held_back.word = word;
+}
+
+int ringbus_node_held_back_by(const struct ringbus_node *node, struct ringbus_address *address)
+{
+	int r = node_enter(node);
+
+	if (r < 0)
+		return r;
+	if (held_back.slot == LAYOUT_NO_SLOT)
+		return -ENOENT;
+	*address = (struct ringbus_address){.pid = slot_pid(held_back.word),
+					    .slot = held_back.slot,
+					    .generation = slot_generation(held_back.word)};
+	return 0;
+}
+
+rb_inline uint64_t record_flags(const struct link_tx *tx)
+{
+	return (rb_unlikely(tx->ring.drops_now != tx->ring.drops) ? RECORD_DROPS : 0) |
+	       (tx->unstamped >= STAMP_EVERY - 1 ? RECORD_STAMPED : 0);
+}
+
+/* The slot has another owner, or none. 0: go on with the new one; 1: nobody there. */
+static rb_cold int owner_changed(struct ringbus_node *node, struct link_tx *tx, uint64_t word)
+{
+	if (slot_state(word) != SLOT_LIVE)
+		return 1;
+	send_pool_reclaim(node, tx);
+	tx->word = word;
+	tx->generations = (uint64_t)slot_generation(word) << 32 | node->generation;
+	tx->borrowed_bytes = 0;
+	/* sync MODE sender: as in link_tx_open(), for the new owner; pairs MODE joiner in node.c */
+	if ((shm_load_acquire(&node->region->nodes[tx->slot].mode) & NODE_MODE_NO_MEMBARRIER) && !node->must_fence) {
+		node->must_fence = true;
+		node->unfenced = false;
+		/* sync MODE sender: FENCED with release; pairs MODE sleeper in dispatch_fence_senders() */
+		shm_store_release(&node->own->mode, node->membarrier ? 0 : NODE_MODE_NO_MEMBARRIER);
+		/* sync PAIR sender: fenced before the first record for this owner; pairs PAIR receiver in open_new_rings() */
+		shm_fence();
+	}
+	return 0;
+}
+
+static rb_cold int no_room(struct shot *s, struct link_tx *tx, bool lossy)
+{
+	if (lossy) {
+		s->dropped[s->drops++] = tx;
+		return 0;
+	}
+	shm_count(&tx->ring.ctl->full, 1);
+	send_held_back_by(tx->slot, tx->word);
+	return -EAGAIN;
+}
+
+/* Adds a receiver to the shot. 0 also when it is gone or drops. */
+rb_inline int add_target(struct shot *s, uint32_t slot, bool lossy)
+{
+	struct ringbus_node *node = s->node;
+	struct link_tx *tx = node->tx[slot];
+	uint64_t word;
+	int r;
+
+	if (rb_unlikely(!tx)) {
+		r = link_tx_open(node, slot, &tx);
+		if (r < 0)
+			return r;
+	}
+	/* sync SLOT reader: generation before the records that name it; pairs SLOT writer in control_grant() */
+	word = shm_load_acquire(&tx->bell->slot);
+	if (rb_unlikely(word != tx->word) && owner_changed(node, tx, word)) {
+		shm_count(&node->own->dropped_gone, 1);
+		return 0;
+	}
+	if (rb_unlikely(!ring_tx_ready(&tx->ring)))
+		return no_room(s, tx, lossy);
+	if (rb_unlikely(!ring_tx_room(&tx->ring, ring_record_bytes(s->in_record, record_flags(tx)))))
+		return no_room(s, tx, lossy);
+	if (s->pooled) {
+		if (!send_pool_quota(node, tx, s->payload->size))
+			return no_room(s, tx, lossy);
+		r = send_pool_reserve(tx);
+		if (r < 0)
+			return r;
+	}
+	s->to[s->count++] = tx;
+	return 0;
+}
+
+static int take_chunk(struct shot *s)
+{
+	const struct send_payload *p = s->payload;
+	int r;
+
+	if (p->loan != SEND_NO_LOAN) {
+		s->chunk = p->loan;
+		return 0;
+	}
+	r = send_pool_take(s->node, p->size, &s->chunk);
+	if (r < 0) {
+		if (r == -EAGAIN && s->count > 0)
+			send_held_back_by(s->to[0]->slot, s->to[0]->word);
+		return r;
+	}
+	shm_copy_out(pool_data(&s->node->pool, s->chunk), p->data, p->size);
+	return 0;
+}
+
+/* Writes and publishes one record. Nothing can fail here. */
+rb_inline void publish(struct shot *s, struct link_tx *tx)
+{
+	uint64_t flags = record_flags(tx);
+	uint64_t bytes = ring_record_bytes(s->in_record, flags);
+	struct shm_word *w = ring_tx_reserve(&tx->ring, bytes);
+
+	/* relaxed, all: published by the header (RECORD) */
+	shm_store_relaxed(w++, tx->generations);
+	shm_store_relaxed(w++, s->event);
+	if (rb_unlikely(flags & RECORD_DROPS)) {
+		shm_store_relaxed(w++, tx->ring.drops_now);
+		tx->ring.drops = tx->ring.drops_now;
+	}
+	if (rb_unlikely(flags & RECORD_STAMPED)) {
+		shm_store_relaxed(w++, rb_now_ns());
+		tx->unstamped = 0;
+	} else {
+		tx->unstamped++;
+	}
+	if (s->pooled) {
+		shm_store_relaxed(w, s->payload->size);
+		shm_store_relaxed(w + 1, s->chunk);
+		ring_tx_publish(&tx->ring, bytes, s->in_record, s->kind, flags);
+		send_pool_sent(s->node, tx, s->chunk);
+	} else {
+		shm_copy_out(w, s->payload->data, s->payload->size);
+		ring_tx_publish(&tx->ring, bytes, s->in_record, s->kind, flags);
+	}
+	KILL_POINT("X_EMIT_PUBLISHED");
+}
+
+/* Changes the mode by what the last emission found. */
+rb_inline void adapt_mode(struct ringbus_node *node, int woke)
+{
+	if (rb_unlikely(woke > 0)) {
+		node->awake_streak = 0;
+		shm_count(&node->own->wakes, (uint64_t)woke);
+		if (node->unfenced && ++node->asleep_score >= 2) {
+			node->unfenced = false;
+			/* sync MODE sender: FENCED with release; pairs MODE sleeper in dispatch_fence_senders() */
+			shm_store_release(&node->own->mode, 0);
+		}
+		return;
+	}
+	if (rb_likely(++node->awake_streak < AWAKE_STREAK))
+		return;
+	node->awake_streak = 0;
+	node->asleep_score = 0;
+	if (!node->unfenced && node->membarrier && !node->must_fence) {
+		/* sync MODE sender: UNFENCED, then a full fence, before the first emission without one; pairs MODE sleeper in
+		 * dispatch_fence_senders() */
+		shm_store_release(&node->own->mode, NODE_MODE_UNFENCED);
+		shm_fence();
+		node->unfenced = true;
+	}
+}
+
+rb_inline void wake(struct shot *s)
+{
+	int woke = 0;
+
+	KILL_POINT("X_EMIT_UNWOKEN");
+	if (!s->node->unfenced)
+		/* sync BELL waker: all publications before the looks at the inboxes; pairs BELL sleeper in doorbell_prepare() */
+		shm_fence();
+	for (uint32_t i = 0; i < s->count; i++)
+		woke += doorbell_ring(&s->to[i]->bell->inbox, &s->to[i]->inbox_last);
+	adapt_mode(s->node, woke);
+}
+
+static rb_cold void count_drops(struct shot *s)
+{
+	for (uint32_t i = 0; i < s->drops; i++) {
+		struct ring_tx *ring = &s->dropped[i]->ring;
+
+		/* relaxed: counter; told in the next record, or read by the receiver at rest */
+		shm_store_relaxed(&ring->ctl->drops, ++ring->drops_now);
+	}
+	shm_count(&s->node->own->dropped_lossy, s->drops);
+}
+
+/* All targets have room: sends. Returns their number. */
+rb_inline int fire(struct shot *s)
+{
+	struct layout_node *own = s->node->own;
+
+	if (s->pooled && s->count > 0) {
+		int r = take_chunk(s);
+
+		if (r < 0)
+			return r;
+	}
+	for (uint32_t i = 0; i < s->count; i++)
+		publish(s, s->to[i]);
+	if (s->pooled && (s->count > 0 || s->payload->loan != SEND_NO_LOAN))
+		pool_drop(&s->node->pool, s->count > 0 ? s->chunk : s->payload->loan);
+	if (rb_unlikely(s->drops > 0))
+		count_drops(s);
+	shm_count(&own->sent, s->count);
+	shm_count(&own->sent_bytes, s->count * s->payload->size);
+	if (s->count > 0)
+		wake(s);
+	return (int)s->count;
+}
+
+/* Whether we may emit now. The entry's word as last seen is kept in the handle. */
+static rb_cold int event_changed(struct ringbus_event *e, uint64_t word)
+{
+	struct ringbus_node *node = e->node;
+
+	if (event_generation(word) != e->generation || event_state(word) == EVENT_FREE)
+		return rb_fail(-ENOENT, "event '%s' does not exist any more", e->id);
+	if (event_state(word) != EVENT_LIVE)
+		return rb_fail(-ENOENT, "event '%s' has no creator at present", e->id);
+	e->may_emit_single = event_mode(word) == 0 && event_owner(word) == node->slot &&
+			     /* relaxed: stored before the word (EVENT) */
+			     (uint32_t)shm_load_relaxed(&e->entry->owner_generation) == node->generation;
+	e->word = word;
+	return 0;
+}
+
+rb_inline int event_current(struct ringbus_event *e)
+{
+	struct ringbus_node *node = e->node;
+	/* sync EVENT emitter: word before masks; pairs EVENT holder in publish_word() */
+	uint64_t word = shm_load_acquire(&e->entry->word);
+	int r;
+
+	if (rb_unlikely(word != e->word)) {
+		r = event_changed(e, word);
+		if (r < 0)
+			return r;
+	}
+	if (event_mode(word) == 0 ? e->may_emit_single
+				  /* sync EVENT emitter: rights; pairs EVENT holder in bit_set() */
+				  : shm_load_acquire(&e->entry->members[node->slot / 64]) >> node->slot % 64 & 1)
+		return 0;
+	return rb_fail(-EPERM, event_mode(word) == 0 ? "only its creator emits the SINGLE event '%s'"
+						     : "only members emit the MULTI event '%s'; subscribe first",
+		       e->id);
+}
+
+static void shape(struct shot *s, struct ringbus_node *node, const struct send_payload *p, bool is_event,
+		  unsigned receivers)
+{
+	uint64_t inline_max = ring_inline_max(node->region->g.ring_bytes);
+
+	/* One copy for many receivers once the copies would cost more than a descriptor and a cold line. */
+	if (receivers > 1)
+		inline_max = rb_min(inline_max, 512);
+	s->node = node;
+	s->payload = p;
+	s->pooled = p->loan != SEND_NO_LOAN || p->size > inline_max;
+	s->in_record = s->pooled ? sizeof(struct record_chunk) : p->size;
+	s->kind = is_event ? (s->pooled ? RECORD_EVENT_POOLED : RECORD_EVENT)
+			   : (s->pooled ? RECORD_CONTACT_POOLED : RECORD_CONTACT);
+	s->count = 0;
+	s->drops = 0;
+}
+
+static int try_event(struct ringbus_event *e, const struct send_payload *p)
+{
+	struct ringbus_node *node = e->node;
+	uint64_t masks[LAYOUT_MASK_WORDS];
+	unsigned receivers = 0;
+	struct shot s;
+	bool all_lossy;
+	int r = event_current(e);
+
+	if (r < 0)
+		return r;
+	for (uint32_t w = 0; w < node->mask_words; w++) {
+		/* sync EVENT emitter: bit before the subscriber's handler is needed; pairs EVENT holder in bit_set() */
+		masks[w] = shm_load_acquire(&e->entry->deliver[w]);
+		if (w == node->slot / 64)
+			masks[w] &= ~(1ull << node->slot % 64);
+		receivers += (unsigned)__builtin_popcountll(masks[w]);
+	}
+	shape(&s, node, p, true, receivers);
+	s.event = (uint64_t)e->index << 48 | e->generation;
+	all_lossy = shm_load_relaxed(&e->entry->flags) & EVENT_FLAG_LOSSY; /* relaxed: stored before the word (EVENT) */
+	for (uint32_t w = 0; w < node->mask_words; w++) {
+		/* relaxed: set before the deliver bit; stale: one message more or less held back */
+		uint64_t lossy = all_lossy ? UINT64_MAX : shm_load_relaxed(&e->entry->lossy[w]);
+
+		for (uint64_t m = masks[w]; m; m &= m - 1) {
+			unsigned bit = (unsigned)__builtin_ctzll(m);
+			uint32_t slot = w * 64 + bit;
+
+			if (rb_unlikely(slot >= node->region->g.nodes))
+				break;
+			r = add_target(&s, slot, lossy >> bit & 1);
+			if (rb_unlikely(r < 0))
+				return r;
+		}
+	}
+	return fire(&s);
+}
+
+static int try_contact(struct ringbus_node *node, const struct ringbus_address *to, const struct send_payload *p)
+{
+	struct shot s;
+	uint64_t word;
+	int r;
+
+	/* sync SLOT reader: as in add_target(); pairs SLOT writer in control_grant() */
+	word = shm_load_acquire(&node->region->bells[to->slot].slot);
+	if (slot_state(word) != SLOT_LIVE || (to->generation != 0 && slot_generation(word) != to->generation))
+		return rb_fail(-ESRCH, "no node in slot %u with generation %u", to->slot, to->generation);
+	shape(&s, node, p, false, 1);
+	s.event = 0;
+	r = add_target(&s, to->slot, false);
+	if (r < 0)
+		return r;
+	if (s.count == 0)
+		return rb_fail(-ESRCH, "the node in slot %u has just left", to->slot);
+	r = fire(&s);
+	return r < 0 ? r : 0;
+}
+
+struct attempt {
+	struct ringbus_node *node;
+	struct ringbus_event *event; /* NULL: contact or loan */
+	const struct ringbus_address *to;
+	const struct send_payload *payload;
+	size_t loan_size;
+	uint64_t *loan; /* gets a chunk, if not NULL */
+};
+
+static int try_once(const struct attempt *a)
+{
+	if (a->event)
+		return try_event(a->event, a->payload);
+	if (a->to)
+		return try_contact(a->node, a->to, a->payload);
+	return send_pool_take(a->node, a->loan_size, a->loan);
+}
+
+/* The locked half of a try. -EBUSY: two threads send on a single_sender node. */
+static int try_locked(const struct attempt *a)
+{
+	struct ringbus_node *node = a->node;
+	int r;
+
+	if (node->single_sender) {
+#ifndef NDEBUG
+		if (!own_cas(&node->sending, 0, 1))
+			return rb_fail(-EBUSY, "two threads send on a node opened with single_sender");
+#endif
+		r = try_once(a);
+#ifndef NDEBUG
+		own_store(&node->sending, 0);
+#endif
+		return r;
+	}
+	pthread_mutex_lock(&node->send_lock);
+	r = try_once(a);
+	pthread_mutex_unlock(&node->send_lock);
+	return r;
+}
+
+/* Who holds us back may be dead: then it is reaped here, so nobody waits for it. */
+static void suspect(struct ringbus_node *node)
+{
+	struct link_tx *tx = held_back.slot < LAYOUT_NODES_MAX ? node->tx[held_back.slot] : NULL;
+
+	if (tx)
+		node_suspect(node, tx);
+}
+
+/* Waits for room: whoever gives positions or borrows back rings our `room`. The wait ends by that, by the death of the peer
+ * (looked at every 10 ms), or by the deadline. */
+static int wait_for_room(const struct attempt *a, uint64_t deadline_ns)
+{
+	struct ringbus_node *node = a->node;
+	struct timespec at = {.tv_sec = (time_t)(deadline_ns / RB_SECOND), .tv_nsec = (long)(deadline_ns % RB_SECOND)};
+	int r = -EAGAIN;
+
+	if (pthread_mutex_clocklock(&node->room_lock, CLOCK_MONOTONIC, &at) != 0)
+		return -ETIMEDOUT;
+	while (r == -EAGAIN) {
+		uint64_t prepared = doorbell_prepare(&node->bell->room);
+		uint64_t left = rb_left_ns(deadline_ns);
+
+		r = try_locked(a); /* the look */
+		if (r == -EAGAIN && left > 0)
+			doorbell_sleep(&node->bell->room, prepared, rb_min(left, 10 * RB_MS));
+		doorbell_finish(&node->bell->room, prepared);
+		if (r == -EAGAIN && left == 0)
+			r = -ETIMEDOUT;
+		if (r == -EAGAIN)
+			suspect(node);
+		if (own_load_relaxed(&node->close_wanted))
+			r = -ENOTCONN;
+	}
+	pthread_mutex_unlock(&node->room_lock);
+	return r;
+}
+
+static int send(const struct attempt *a, uint64_t timeout_ns)
+{
+	int r = try_locked(a);
+
+	if (rb_likely(r != -EAGAIN))
+		return r;
+	shm_count(&a->node->own->full, 1);
+	suspect(a->node);
+	if (timeout_ns == 0) {
+		r = try_locked(a); /* the one who held us back may have been dead */
+		return r == -EAGAIN ? rb_fail(r, "slot %u has no room", held_back.slot) : r;
+	}
+	r = wait_for_room(a, rb_deadline_ns(rb_min(timeout_ns, RINGBUS_SEND_MAX_NS)));
+	return r == -ETIMEDOUT ? rb_fail(r, "slot %u made no room in time", held_back.slot) : r;
+}
+
+int send_event(struct ringbus_event *event, const struct send_payload *p, uint64_t timeout_ns)
+{
+	struct attempt a = {.node = event->node, .event = event, .payload = p};
+
+	return send(&a, timeout_ns);
+}
+
+int send_contact(struct ringbus_node *node, const struct ringbus_address *to, const struct send_payload *p,
+		 uint64_t timeout_ns)
+{
+	struct attempt a = {.node = node, .to = to, .payload = p};
+
+	if (to->slot >= node->region->g.nodes)
+		return rb_fail(-ESRCH, "slot %u is out of range", to->slot);
+	if (to->slot == node->slot)
+		return rb_fail(-EINVAL, "a node cannot contact itself");
+	return send(&a, timeout_ns);
+}
+
+int send_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan, uint64_t timeout_ns)
+{
+	uint64_t id;
+	struct attempt a = {.node = node, .loan_size = size, .loan = &id};
+	int r = send(&a, timeout_ns);
+
+	if (r < 0)
+		return r;
+	*loan = (struct ringbus_loan){.data = pool_data(&node->pool, id), .size = size, .node = node};
+	loan->internal[0] = id;
+	loan->internal[1] = size;
+	return 0;
+}
+
+void send_loan_cancel(struct ringbus_loan *loan)
+{
+	struct ringbus_node *node = loan->node;
+
+	pthread_mutex_lock(&node->send_lock);
+	pool_drop(&node->pool, loan->internal[0]);
+	pthread_mutex_unlock(&node->send_lock);
+}
+
+int send_trim(struct ringbus_node *node)
+{
+	int r;
+
+	pthread_mutex_lock(&node->send_lock);
+	r = node->pool_known ? send_pool_shrink(node, 0) : 0;
+	pthread_mutex_unlock(&node->send_lock);
+	return r;
+}

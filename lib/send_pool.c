@@ -1,0 +1,281 @@
+/* send_pool.c: the sender's side of pooled payloads: taking over, growing, getting chunks back. Level 4. */
+#include "send_pool.h"
+
+#include "error.h"
+
+#include <stdlib.h>
+
+int send_pool_reserve(struct link_tx *tx)
+{
+	uint32_t capacity = tx->sent_capacity ? tx->sent_capacity * 2 : 64;
+	struct sent_chunk *sent;
+
+	if (tx->sent_count < tx->sent_capacity)
+		return 0;
+	sent = malloc(capacity * sizeof(*sent));
+	if (!sent)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < tx->sent_count; i++)
+		sent[i] = tx->sent[(tx->sent_first + i) & (tx->sent_capacity - 1)];
+	free(tx->sent);
+	tx->sent = sent;
+	tx->sent_first = 0;
+	tx->sent_capacity = capacity;
+	return 0;
+}
+
+static void note(struct ringbus_node *node, struct link_tx *tx, uint64_t end, uint64_t id)
+{
+	tx->sent[(tx->sent_first + tx->sent_count++) & (tx->sent_capacity - 1)] =
+		(struct sent_chunk){.end = end, .id = id};
+	tx->sent_bytes += pool_chunk_bytes(&node->pool, id);
+	pool_hold(&node->pool, id);
+}
+
+void send_pool_sent(struct ringbus_node *node, struct link_tx *tx, uint64_t id)
+{
+	note(node, tx, tx->ring.tail, id);
+}
+
+static void drop_first(struct ringbus_node *node, struct link_tx *tx)
+{
+	uint64_t id = tx->sent[tx->sent_first].id;
+
+	tx->sent_first = (tx->sent_first + 1) & (tx->sent_capacity - 1);
+	tx->sent_count--;
+	tx->sent_bytes -= pool_chunk_bytes(&node->pool, id);
+	pool_drop(&node->pool, id);
+}
+
+void send_pool_reclaim(struct ringbus_node *node, struct link_tx *tx)
+{
+	uint64_t word, head;
+
+	if (tx->sent_count == 0)
+		return;
+	/* sync SLOT reader: the slot word before the bits; pairs SLOT writer in free_one() */
+	word = shm_load_acquire(&tx->bell->slot);
+	if (word != tx->word) {
+		while (tx->sent_count > 0)
+			drop_first(node, tx);
+		return;
+	}
+	/* sync HEAD sender: head before the borrow bits (BORROW); pairs HEAD receiver in ring_rx_give() */
+	head = shm_load_acquire(&tx->ring.rx->head);
+	while (tx->sent_count > 0 && (int64_t)(head - tx->sent[tx->sent_first].end) >= 0)
+		drop_first(node, tx);
+}
+
+/* Enters the extents that our predecessor left. */
+static int adopt_extents(struct ringbus_node *node)
+{
+	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++) {
+		struct pool_place place;
+		void *map;
+		/* relaxed: own words */
+		uint32_t class_ = (uint32_t)(shm_load_relaxed(&node->own->pool[i].where) & (RB_PAGE - 1));
+		int r;
+
+		node->pool.extents[i].place.serial =
+			(uint32_t)(shm_load_relaxed(&node->own->pool[i].bytes) >> 48); /* relaxed: own word */
+		if (!pool_place_read(&node->own->pool[i], &place))
+			continue;
+		r = region_map(node->region, place.offset, place.bytes, true, false, &map);
+		if (r < 0)
+			return r;
+		r = pool_add(&node->pool, i, &place, map, class_);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Whether a descriptor names a chunk of ours. */
+static bool is_ours(const struct ringbus_node *node, uint64_t id)
+{
+	uint32_t index = pool_id_extent(id);
+
+	return index < LAYOUT_POOL_EXTENTS && node->pool.extents[index].map &&
+	       node->pool.extents[index].place.serial == pool_id_serial(id) &&
+	       pool_id_chunk(id) < node->pool.extents[index].place.chunks;
+}
+
+/* Notes the descriptors that our predecessor left in a ring for its present receiver. */
+static int adopt_ring(struct ringbus_node *node, struct link_tx *tx)
+{
+	struct ring_tx *ring = &tx->ring;
+	uint64_t at = ring->head;
+
+	while ((int64_t)(ring->tail - at) > 0) {
+		const struct shm_word *w = ring_tx_word(ring, at);
+		uint64_t word = shm_load_relaxed(w); /* relaxed: stored by our predecessor, who is dead (SLOT) */
+		uint64_t bytes = ring_record_valid(word, at, ring->capacity);
+		uint64_t kind = word >> 32 & 7;
+
+		if (bytes == 0)
+			return 0;
+		at += bytes;
+		if (kind != RECORD_EVENT_POOLED && kind != RECORD_CONTACT_POOLED)
+			continue;
+		/* relaxed, both: as above */
+		if (shm_load_relaxed(w + 1) >> 32 == slot_generation(tx->word)) {
+			uint64_t id = shm_load_relaxed(w + bytes / 8 - 1);
+
+			if (send_pool_reserve(tx) < 0)
+				return -ENOMEM;
+			if (is_ours(node, id))
+				note(node, tx, at, id);
+		}
+	}
+	return 0;
+}
+
+/* A new owner of the slot rebuilds what is in use: rings first, bits last (pool.h). */
+static int take_over(struct ringbus_node *node)
+{
+	int r = adopt_extents(node);
+
+	node->pool.table = node->own->pool;
+	node->pool.limit_bytes = node->region->g.pool_bytes;
+	for (uint32_t s = 0; r == 0 && s < node->region->g.nodes; s++) {
+		struct link_tx *tx = node->tx[s];
+
+		if (shm_load_relaxed(&node->own->ring[s]) == 0) /* relaxed: own word */
+			continue;
+		if (!tx)
+			r = link_tx_open(node, s, &tx);
+		if (r < 0)
+			break;
+		/* sync SLOT reader: generation before the records that name it; pairs SLOT writer in control_grant() */
+		if (tx->word == 0)
+			tx->word = shm_load_acquire(&tx->bell->slot);
+		if (slot_state(tx->word) == SLOT_LIVE)
+			r = adopt_ring(node, tx);
+		tx->generations = (uint64_t)slot_generation(tx->word) << 32 | node->generation;
+	}
+	if (r < 0)
+		return r;
+	pool_settle(&node->pool);
+	node->pool_known = true;
+	return 0;
+}
+
+static void remove_extent(struct ringbus_node *node, uint32_t index)
+{
+	struct pool_extent *e = &node->pool.extents[index];
+	struct pool_place place = e->place;
+
+	/* relaxed: receivers that read it see an unused entry, and no descriptor leads here any more */
+	shm_store_relaxed(&node->own->pool[index].where, 0);
+	region_unmap(node->region, e->map, place.bytes);
+	region_punch(node->region, place.offset, place.bytes);
+	pool_remove(&node->pool, index);
+}
+
+int send_pool_shrink(struct ringbus_node *node, uint64_t bytes)
+{
+	struct control c;
+	int index, r;
+
+	for (uint32_t s = 0; s < node->region->g.nodes; s++)
+		if (node->tx[s])
+			send_pool_reclaim(node, node->tx[s]);
+	pool_unpark(&node->pool, NULL);
+	if (pool_idle_extent(&node->pool, 0) < 0)
+		return 0;
+	r = control_lock(&c, node->region, node_control_deadline(node));
+	if (r < 0)
+		return r;
+	while ((bytes == 0 || pool_unused_entry(&node->pool) < 0 ||
+		node->pool.extent_bytes + bytes > node->pool.limit_bytes + RB_PAGE) &&
+	       (index = pool_idle_extent(&node->pool, 0)) >= 0)
+		remove_extent(node, (uint32_t)index);
+	control_unlock(&c);
+	return 0;
+}
+
+/* A new extent for payloads of `size`. -EAGAIN: over the limit for now. */
+static int grow(struct ringbus_node *node, uint64_t size)
+{
+	struct pool *p = &node->pool;
+	struct pool_place place = {0};
+	struct control c;
+	uint32_t class_;
+	int index, r;
+	void *map;
+
+	place.bytes = pool_extent_bytes(size, p->limit_bytes, &class_);
+	if (p->extent_bytes + place.bytes > p->limit_bytes + RB_PAGE || pool_unused_entry(p) < 0) {
+		r = send_pool_shrink(node, place.bytes);
+		if (r < 0)
+			return r;
+	}
+	index = pool_unused_entry(p);
+	if (index < 0 || p->extent_bytes + place.bytes > rb_max(p->limit_bytes, place.bytes) + RB_PAGE)
+		return -EAGAIN;
+	place.serial = (p->extents[index].place.serial + 1) & 0xffff;
+	pool_place_shape(&place, class_);
+	r = control_lock(&c, node->region, node_control_deadline(node));
+	if (r < 0)
+		return r;
+	r = control_extent(&c, place.bytes, &place.offset);
+	if (r == 0)
+		r = region_map(node->region, place.offset, place.bytes, true, false, &map);
+	if (r == 0) {
+		memset(map, 0, place.bits_bytes); /* no bit of an earlier use of this range */
+		r = pool_add(p, (uint32_t)index, &place, map, class_);
+		if (r < 0)
+			region_unmap(node->region, map, place.bytes);
+	}
+	if (r == 0) {
+		/* relaxed: published by `where` */
+		shm_store_relaxed(&p->table[index].bytes, place.bytes | (uint64_t)place.serial << 48);
+		KILL_POINT("X_POOL_BYTES");
+		/* sync EXTENT sender: space and size before its name; pairs EXTENT receiver in pool_place_read() */
+		shm_store_release(&p->table[index].where, place.offset | class_);
+	}
+	control_unlock(&c);
+	if (r == 0)
+		pool_settle(p);
+	return r;
+}
+
+int send_pool_take(struct ringbus_node *node, uint64_t size, uint64_t *id)
+{
+	int r;
+
+	if (size > node->region->g.pool_bytes)
+		return rb_fail(-EMSGSIZE, "payload of %llu bytes; this bus carries at most %llu (--pool-bytes)",
+			       (unsigned long long)size, (unsigned long long)node->region->g.pool_bytes);
+	if (!node->pool_known) {
+		r = take_over(node);
+		if (r < 0)
+			return r;
+	}
+	for (uint32_t i = 0; i < node->region->g.nodes; i++)
+		if (node->tx[i] && node->tx[i]->sent_count > 0)
+			send_pool_reclaim(node, node->tx[i]);
+	if (pool_take(&node->pool, size, id))
+		return 0;
+	if (pool_unpark(&node->pool, NULL) > 0 && pool_take(&node->pool, size, id))
+		return 0;
+	r = grow(node, size);
+	if (r < 0)
+		return r;
+	return pool_take(&node->pool, size, id) ? 0 : -EAGAIN;
+}
+
+bool send_pool_quota(struct ringbus_node *node, struct link_tx *tx, uint64_t bytes)
+{
+	uint64_t borrowed[LAYOUT_NODES_MAX] = {0};
+	unsigned holders = 1;
+
+	if (tx->sent_bytes + bytes <= node->region->g.pool_bytes / 8 && node->pool.parked.count == 0)
+		return true; /* far from any share */
+	send_pool_reclaim(node, tx);
+	pool_unpark(&node->pool, borrowed);
+	for (uint32_t s = 0; s < node->region->g.nodes; s++)
+		holders += s != tx->slot && ((node->tx[s] && node->tx[s]->sent_bytes) || borrowed[s]);
+	return tx->sent_bytes + borrowed[tx->slot] + bytes <=
+	       rb_max(bytes, node->region->g.pool_bytes / (holders + 1));
+}

@@ -1,0 +1,135 @@
+/* signal.c: counted signals without payload. Level 4.
+ *
+ * The word is generation << 32 | count. Signallers add 1 by CAS if the generation is still that of their target, never
+ * carrying into it; the owner takes the count by CAS to {own generation, 0}. Then fence and ring, as everybody.
+ */
+#include "node.h"
+
+#include "error.h"
+
+bool signal_pending(const struct ringbus_node *node)
+{
+	/* sync BELL sleeper: a look; pairs BELL waker in send_signal() */
+	return (uint32_t)shm_load_acquire(&node->bell->signal) != 0;
+}
+
+uint64_t signal_take(struct ringbus_node *node)
+{
+	/* sync SIGNAL owner: count; pairs SIGNAL sender in send_signal() */
+	uint64_t word = shm_load_acquire(&node->bell->signal);
+
+	/* Each failed CAS means that a signal was added; bounded all the same. */
+	for (unsigned i = 0; i < 1000 && (uint32_t)word != 0; i++)
+		/* sync SIGNAL owner: taken once; pairs SIGNAL sender in send_signal() */
+		if (shm_cas(&node->bell->signal, &word, (uint64_t)node->generation << 32))
+			return (uint32_t)word;
+	return 0;
+}
+
+static int send_signal(struct ringbus_node *node, uint32_t slot, uint32_t generation)
+{
+	struct layout_bell *bell = &node->region->bells[slot];
+	/* sync SIGNAL sender: generation and count; pairs SIGNAL owner in signal_take() */
+	uint64_t word = shm_load_acquire(&bell->signal);
+	uint64_t last;
+
+	for (;;) {
+		if (word >> 32 != generation)
+			return rb_fail(-ESRCH, "the node in slot %u has just left", slot);
+		if ((uint32_t)word == UINT32_MAX)
+			break; /* saturated */
+		/* sync SIGNAL sender: one more for this owner; pairs SIGNAL owner in signal_take() */
+		if (shm_cas(&bell->signal, &word, word + 1))
+			break;
+	}
+	KILL_POINT("X_SIGNAL_COUNTED");
+	/* sync BELL waker: the count before the look at the inbox; pairs BELL sleeper in doorbell_prepare() */
+	shm_fence();
+	last = own_load_relaxed(&node->signal_last[slot]);
+	doorbell_ring(&bell->inbox, &last);
+	own_store(&node->signal_last[slot], last);
+	return 0;
+}
+
+int ringbus_signal_address(struct ringbus_node *node, const struct ringbus_address *to)
+{
+	int r = node_enter(node);
+	uint64_t word;
+
+	if (r < 0)
+		return r;
+	if (to->slot >= node->region->g.nodes)
+		return rb_fail(-ESRCH, "slot %u is out of range", to->slot);
+	if (to->slot == node->slot)
+		return rb_fail(-EINVAL, "a node cannot signal itself");
+	/* sync SLOT reader: state before the signal word; pairs SLOT writer in control_grant() */
+	word = shm_load_acquire(&node->region->bells[to->slot].slot);
+	if (slot_state(word) != SLOT_LIVE || (to->generation != 0 && to->generation != slot_generation(word)))
+		return rb_fail(-ESRCH, "no node in slot %u with generation %u", to->slot, to->generation);
+	return send_signal(node, to->slot, slot_generation(word));
+}
+
+int ringbus_signal(struct ringbus_node *node, uint32_t pid)
+{
+	struct ringbus_address to;
+	int r = ringbus_node_find_pid(node, pid, &to);
+
+	return r < 0 ? r : ringbus_signal_address(node, &to);
+}
+
+/* Sleeps in the inbox, as no other thread does. */
+static void sleep_for_signal(struct ringbus_node *node, uint64_t deadline_ns)
+{
+	uint64_t prepared = doorbell_prepare(&node->bell->inbox);
+
+	if (!signal_pending(node) && !own_load(&node->close_wanted))
+		doorbell_sleep(&node->bell->inbox, prepared, rb_min(rb_left_ns(deadline_ns), 100 * RB_MS));
+	doorbell_finish(&node->bell->inbox, prepared);
+}
+
+int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count, uint64_t timeout_ns)
+{
+	uint64_t deadline = rb_deadline_ns(timeout_ns);
+	int r = node_enter(node);
+	uint64_t n = 0;
+
+	if (r < 0)
+		return r;
+	own_add(&node->signal_waiters, 1);
+	for (;;) {
+		uint64_t turn = own_load(&node->signal_turn);
+
+		n = signal_take(node);
+		if (n > 0 || rb_left_ns(deadline) == 0)
+			break;
+		if (receive_begin(node) == 0) {
+			sleep_for_signal(node, deadline);
+			receive_end(node);
+		} else if (receive_is_ours(node)) {
+			break; /* from within a handler: never sleeps */
+		} else {
+			/* whoever receives bumps the turn when a signal is there or when it ends */
+			doorbell_private_wait(&node->signal_turn, (uint32_t)turn,
+					      rb_min(rb_left_ns(deadline), 100 * RB_MS));
+		}
+		if (own_load(&node->close_wanted))
+			break;
+	}
+	own_add(&node->signal_waiters, (uint64_t)-1);
+	if (n == 0)
+		return timeout_ns == 0 ? -EAGAIN : -ETIMEDOUT;
+	if (count)
+		*count = n;
+	return 0;
+}
+
+int ringbus_on_signal(struct ringbus_node *node, ringbus_signal_handler handler, void *user)
+{
+	int r = node_enter(node);
+
+	if (r < 0)
+		return r;
+	node->on_signal_user = user;
+	node->on_signal = handler;
+	return 0;
+}
