@@ -81,7 +81,7 @@ static char **autostart_environment(void)
 }
 
 /* In the grandchild: system calls only. */
-static _Noreturn void autostart_exec(char *const *argv, char *const *envp, int status_fd)
+static _Noreturn void autostart_exec(const char *const *argv, char *const *envp, int status_fd)
 {
 	struct sigaction standard = {.sa_handler = SIG_DFL};
 	int null, err;
@@ -102,14 +102,14 @@ static _Noreturn void autostart_exec(char *const *argv, char *const *envp, int s
 		sigaction(sig, &standard, NULL);
 	sigemptyset(&standard.sa_mask);
 	sigprocmask(SIG_SETMASK, &standard.sa_mask, NULL);
-	execve(argv[0], argv, envp);
+	execve(argv[0], (char *const *)(uintptr_t)argv, envp);
 	err = errno;
 	if (write(AUTOSTART_STATUS_FD, &err, sizeof(err)) < 0)
 		_exit(2);
 	_exit(1);
 }
 
-static int autostart_fork(char *const *argv, char *const *envp, int status_fd)
+static int autostart_fork(const char *const *argv, char *const *envp, int status_fd)
 {
 	sigset_t all, old;
 	pid_t child;
@@ -149,9 +149,7 @@ int autostart(unsigned port, const char *directory, uint64_t deadline_ns)
 {
 	const char *linger = secure_getenv("RINGBUS_LINGER");
 	char path[PATH_MAX], number[16], place[PATH_MAX];
-	char *argv[] = {path,		"--port",   number, "--directory",
-			place,		"--linger", NULL,   "--quiet",
-			NULL};
+	const char *argv[] = {path, "--port", number, "--directory", place, "--linger", NULL, "--quiet", NULL};
 	char **envp;
 	int fds[2], err = autostart_find(path);
 
@@ -161,7 +159,7 @@ int autostart(unsigned port, const char *directory, uint64_t deadline_ns)
 	if (directory[0] == '/' || !realpath(directory, place))
 		snprintf(place, sizeof(place), "%s", directory);
 	snprintf(number, sizeof(number), "%u", port);
-	argv[6] = (char *)(uintptr_t)(linger && *linger ? linger : "10");
+	argv[6] = linger && *linger ? linger : "10";
 	envp = autostart_environment();
 	if (!envp || pipe2(fds, O_CLOEXEC) < 0) {
 		free(envp);

@@ -83,7 +83,7 @@ void receive_open_rings(struct ringbus_node *node)
 
 			if (slot >= node->region->g.nodes || slot == node->slot)
 				continue;
-			if (!node->rx[slot] && link_rx_open(node, slot) < 0)
+			if (!node->rx[slot] && link_rx_open(node, slot, false) < 0)
 				continue; /* looked at again next turn */
 			node->paired[w] |= 1ull << slot % 64;
 			add_ring(node, slot);

@@ -107,7 +107,7 @@ static int map_rx(struct ringbus_node *node, uint32_t slot, struct link_rx *rx)
 	return r;
 }
 
-int link_rx_open(struct ringbus_node *node, uint32_t slot)
+int link_rx_open(struct ringbus_node *node, uint32_t slot, bool joining)
 {
 	struct link_rx *rx = calloc(1, sizeof(*rx));
 	int r;
@@ -121,8 +121,10 @@ int link_rx_open(struct ringbus_node *node, uint32_t slot)
 		link_rx_close(node, rx);
 		return r;
 	}
-	ring_rx_init(&rx->ring, rx->map, (uint8_t *)rx->map + RB_PAGE, rx->rx_map, node->region->g.ring_bytes);
-	rx->drops = shm_load_relaxed(&rx->ring.ctl->drops); /* relaxed: only what is lost from now on is told */
+	ring_rx_init(&rx->ring, rx->map, (uint8_t *)rx->map + RB_PAGE, rx->rx_map, node->region->g.ring_bytes,
+		     joining);
+	/* relaxed: counter; what was lost before we joined is not ours to tell */
+	rx->drops = joining ? shm_load_relaxed(&rx->ring.ctl->drops) : 0;
 	node->rx[slot] = rx;
 	return 0;
 }
@@ -238,7 +240,7 @@ int link_walk_incoming(struct ringbus_node *node)
 		/* sync EXTENT receiver: name before the space; pairs EXTENT sender in ring_offset() */
 		if (s == node->slot || shm_load_acquire(&node->region->nodes[s].ring[node->slot]) == 0)
 			continue;
-		r = link_rx_open(node, s);
+		r = link_rx_open(node, s, true);
 		if (r < 0 && r != -EBADMSG)
 			return r;
 	}

@@ -144,6 +144,17 @@ static int become_live(struct ringbus_node *node)
 	return 0;
 }
 
+/* The counters of an earlier owner are not ours. */
+static void reset_counters(struct layout_node *own)
+{
+	struct shm_word *const groups[] = {&own->dispatches, &own->sent};
+
+	for (unsigned g = 0; g < rb_array_size(groups); g++)
+		for (unsigned i = 0; i < 8; i++)
+			shm_store_relaxed(groups[g] + i, 0); /* relaxed: counters */
+	shm_store_relaxed(&own->safety_wakes, 0); /* relaxed: counter */
+}
+
 /* From JOINING to LIVE. */
 static int set_up(struct ringbus_node *node)
 {
@@ -158,6 +169,7 @@ static int set_up(struct ringbus_node *node)
 	if (r < 0)
 		return r;
 	node->own = own;
+	reset_counters(node->own);
 	node->membarrier = !peer_denied("membarrier") && doorbell_membarrier_register();
 	node->must_fence = !node->membarrier;
 	/* sync MODE joiner: whether we may call membarrier, before LIVE; pairs MODE sender in link_tx_open() */

@@ -191,7 +191,7 @@ rb_inline int node_enter(const struct ringbus_node *node)
 
 /* link.c */
 int link_tx_open(struct ringbus_node *node, uint32_t slot, struct link_tx **tx);
-int link_rx_open(struct ringbus_node *node, uint32_t slot);
+int link_rx_open(struct ringbus_node *node, uint32_t slot, bool joining);
 void link_tx_close(struct ringbus_node *node, struct link_tx *tx);
 void link_rx_close(struct ringbus_node *node, struct link_rx *rx);
 /* Address of a pooled payload from a descriptor. -EBADMSG. */

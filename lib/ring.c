@@ -167,10 +167,10 @@ void ring_rx_ask(struct ring_rx *rx)
 }
 
 void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const uint8_t *data, struct layout_ring_rx *own,
-		  uint64_t capacity)
+		  uint64_t capacity, bool joining)
 {
 	uint64_t start;
-	bool bad;
+	bool bad = false;
 
 	*rx = (struct ring_rx){.ctl = ctl, .data = data, .rx = own, .capacity = capacity};
 	/* relaxed: own words, left by our predecessor, who is gone (SLOT) */
@@ -184,7 +184,9 @@ void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const ui
 		return;
 	}
 	start = shm_load_relaxed(&ctl->start) & ~7ull; /* relaxed: after the acquire of `answered` */
-	rx->at = walk(data, later(rx->given & ~7ull, start), capacity, &bad);
+	rx->at = later(rx->given & ~7ull, start);
+	if (joining)
+		rx->at = walk(data, rx->at, capacity, &bad);
 	/* sync HEAD receiver: the walk before the position; pairs HEAD sender in ring_tx_room_slow() */
 	shm_store_release(&own->head, rx->at);
 	rx->given = rx->at;

@@ -69,9 +69,10 @@ struct ring_record {
 /* Takes over the sender's end as the new owner of its slot: answers an open question or walks to the tail. */
 void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data, const struct layout_ring_rx *rx,
 		  uint64_t capacity);
-/* Takes over the receiver's end: skips what was published for earlier owners and publishes the position. */
+/* Takes over the receiver's end. joining: before LIVE; skips what was published for earlier owners and publishes the
+ * position. Otherwise the ring was made after we were LIVE, and all in it is for us. */
 void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const uint8_t *data, struct layout_ring_rx *own,
-		  uint64_t capacity);
+		  uint64_t capacity, bool joining);
 
 /* Out-of-line halves of ring_tx_ready() and ring_rx_peek(). */
 void ring_tx_answer(struct ring_tx *tx, uint64_t asked);

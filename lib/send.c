@@ -456,8 +456,7 @@ static int send(const struct attempt *a, uint64_t timeout_ns)
 	shm_count(&a->node->own->full, 1);
 	suspect(a->node);
 	if (timeout_ns == 0) {
-		r = try_locked(a); /* the one who held us back may have been dead */
-		return r == -EAGAIN ? rb_fail(r, "slot %u has no room", held_back.slot) : r;
+		return try_locked(a); /* the one who held us back may have been dead */
 	}
 	r = wait_for_room(a, rb_deadline_ns(rb_min(timeout_ns, RINGBUS_SEND_MAX_NS)));
 	return r == -ETIMEDOUT ? rb_fail(r, "slot %u made no room in time", held_back.slot) : r;
