@@ -303,6 +303,13 @@ static void turn_begins(struct ringbus_node *node)
 	}
 }
 
+/* A receiver that only polls never comes to the looks before sleep: now and then it does here. */
+static void look_at_rest(struct ringbus_node *node)
+{
+	if (rb_unlikely((++node->empty_turns & 63) == 0))
+		dispatch_pending(node);
+}
+
 int dispatch_poll(struct ringbus_node *node, unsigned limit)
 {
 	struct ringbus_message m;
@@ -326,6 +333,8 @@ int dispatch_poll(struct ringbus_node *node, unsigned limit)
 	}
 	if (n > 0)
 		dispatch_give_all(node);
+	else
+		look_at_rest(node);
 	return (int)n;
 }
 
@@ -403,6 +412,7 @@ int dispatch_pull(struct ringbus_node *node, struct ringbus_message *m)
 	if ((node->peers_pending || node->events_pending || node->lost_rx) && notice_next(node, m, true))
 		return 1;
 	dispatch_give_all(node);
+	look_at_rest(node);
 	return 0;
 }
 

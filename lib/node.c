@@ -38,6 +38,13 @@ void node_suspect(struct ringbus_node *node, struct link_tx *tx)
 	control_reap(node->region, rb_deadline_ns(10 * RB_MS));
 }
 
+rb_cold int node_lost(const struct ringbus_node *node)
+{
+	if (guard_condemned(node->region))
+		return rb_fail(-EFAULT, "the region file of the bus on port %u was truncated", node->region->port);
+	return rb_fail(-ESTALE, "slot %u of the bus on port %u was taken away", node->slot, node->region->port);
+}
+
 static int check_options(const struct ringbus_node_options *o)
 {
 	size_t bytes;
@@ -140,6 +147,7 @@ static int become_live(struct ringbus_node *node)
 	/* sync SLOT writer: positions, signal word, mode, name before LIVE; pairs SLOT reader in add_target() */
 	if (!shm_cas(&node->bell->slot, &joining, slot_word(node->generation, node->pid, SLOT_LIVE)))
 		return rb_fail(-ESTALE, "the slot was taken away while joining");
+	node->live_word = slot_word(node->generation, node->pid, SLOT_LIVE);
 	control_announce(node->region);
 	return 0;
 }

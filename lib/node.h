@@ -75,6 +75,7 @@ struct subscription {
 struct peer_seen {
 	uint32_t generation; /* of the live owner that we know of; 0: none */
 	uint32_t pid;
+	uint32_t ended; /* generation whose end was noticed last */
 };
 
 struct borrow_ref {
@@ -90,6 +91,7 @@ struct ringbus_node {
 	struct layout_node *own;
 	struct layout_bell *bell;
 	uint32_t slot, generation, pid;
+	uint64_t live_word; /* our slot word */
 	uint32_t mask_words; /* that can have bits on this bus */
 	uint64_t timeout_ns, spin_ns;
 	bool single_sender, peer_notices, no_safety_wake, membarrier, spin_fixed;
@@ -106,6 +108,7 @@ struct ringbus_node {
 	uint32_t awake_streak, asleep_score;
 	pthread_mutex_t room_lock;
 	struct own_word signal_last[LAYOUT_NODES_MAX];
+	struct own_word partner[LAYOUT_NODES_MAX]; /* slot words of those that we sent to, for notice.c */
 	struct own_word found; /* last answer of ringbus_contact()'s look-up */
 
 	/* receive side */
@@ -120,7 +123,7 @@ struct ringbus_node {
 	bool peers_pending, events_pending;
 	uint64_t last_active_ns, safety_ns;
 	uint64_t spin_now_ns;
-	uint32_t streaming;
+	uint32_t empty_turns;
 	struct link_rx *lost_rx; /* ring at rest whose drops are to be told */
 	bool pulling;            /* messages are pulled, not handled */
 	uint32_t pull_budget;
@@ -179,14 +182,18 @@ struct ringbus_event {
 	uint64_t hash_node[8]; /* struct cds_lfht_node */
 };
 
-/* 0, or -ENOTCONN in a forked child or after close. First thing in every public call. */
+/* Why our slot word is not what we made it: -ESTALE, or -EFAULT. */
+int node_lost(const struct ringbus_node *node);
+
+/* 0; -ENOTCONN in a forked child or after close; -ESTALE if our slot was taken away. First thing in every public call. */
 rb_inline int node_enter(const struct ringbus_node *node)
 {
 	if (rb_unlikely(!node))
 		return -EINVAL;
 	if (rb_unlikely(*(const volatile uint8_t *)node->guard == 0 || own_load_relaxed(&node->close_wanted)))
 		return -ENOTCONN;
-	return 0;
+	/* relaxed: own word, changed by others only when they take the slot from us */
+	return rb_likely(shm_load_relaxed(&node->bell->slot) == node->live_word) ? 0 : node_lost(node);
 }
 
 /* link.c */

@@ -21,7 +21,7 @@ void notice_start(struct ringbus_node *node)
 		uint64_t word = slot_now(node, s);
 
 		if (slot_state(word) == SLOT_LIVE && s != node->slot)
-			node->peers[s] = (struct peer_seen){slot_generation(word), slot_pid(word)};
+			node->peers[s] = (struct peer_seen){.generation = slot_generation(word), .pid = slot_pid(word)};
 	}
 }
 
@@ -64,6 +64,14 @@ static bool peer_notice(struct ringbus_node *node, uint32_t slot, struct ringbus
 	uint64_t word = slot_now(node, slot);
 	bool live = slot_state(word) == SLOT_LIVE;
 
+	if (seen->generation == 0) {
+		uint64_t partner = own_load(&node->partner[slot]);
+
+		/* it came and went between two looks, but we sent to it */
+		if (slot_generation(partner) != seen->ended && !(live && partner == word))
+			*seen = (struct peer_seen){.generation = slot_generation(partner), .pid = slot_pid(partner),
+						   .ended = seen->ended};
+	}
 	if (seen->generation != 0 && !(live && slot_generation(word) == seen->generation)) {
 		if (!drained_of(node, slot, seen->generation)) {
 			*later = true;
@@ -73,12 +81,14 @@ static bool peer_notice(struct ringbus_node *node, uint32_t slot, struct ringbus
 		m->sender = (struct ringbus_address){seen->pid, slot, seen->generation};
 		if (m->notice == RINGBUS_PEER_DIED)
 			shm_count(&node->own->dead_peers, 1);
+		seen->ended = seen->generation;
 		seen->generation = 0;
 		*later = true; /* a new owner may be there already */
 		return true;
 	}
 	if (seen->generation == 0 && live) {
-		*seen = (struct peer_seen){slot_generation(word), slot_pid(word)};
+		seen->generation = slot_generation(word);
+		seen->pid = slot_pid(word);
 		fill(node, m, RINGBUS_PEER_JOINED);
 		m->sender = (struct ringbus_address){seen->pid, slot, seen->generation};
 		return true;
@@ -126,7 +136,8 @@ static bool event_notice(struct ringbus_node *node, struct ringbus_event *e, str
 	bool gone = event_generation(word) != e->generation || event_state(word) == EVENT_FREE;
 	bool was_live = event_state(e->seen_word) == EVENT_LIVE;
 
-	if (gone || (event_state(word) == EVENT_ORPHAN && was_live)) {
+	/* created and orphaned between two looks: the orphaning is told */
+	if (gone || (event_state(word) == EVENT_ORPHAN && (was_live || changes != e->seen_changes))) {
 		if (!due_passed(node, e, event_owner(e->seen_word))) {
 			*later = true;
 			return false;

@@ -83,6 +83,9 @@ bool region_lock_is_current(int fd, const char *directory, unsigned port);
 /* Pids that hold live locks of a bus whose layout we cannot read: fills up to capacity (-1: unseen), returns how many. */
 int region_live_pids(const char *directory, unsigned port, int32_t *pids, size_t capacity);
 
+/* Unlinks PORT.lock if there is no PORT.bus. Caller holds the election lock on it. */
+void region_discard_lock(const char *directory, unsigned port);
+
 /* Maps `bytes` at `offset` of the region file (page aligned, checked against the file's size): MADV_DONTFORK and
  * MADV_DONTDUMP set, populated when asked. -EBADMSG out of the file; -ENOMEM. */
 int region_map(const struct region *region, uint64_t offset, uint64_t bytes, bool writable, bool populate, void **map);

@@ -175,6 +175,20 @@ void region_unlink(struct region *region)
 		rmdir(own); /* fails, as it should, while another bus is in there */
 }
 
+void region_discard_lock(const char *directory, unsigned port)
+{
+	struct path_directory d;
+	char bus[32], lock[32];
+
+	if (path_directory_open(&d, directory) < 0)
+		return;
+	path_name(bus, port, "bus");
+	path_name(lock, port, "lock");
+	if (faccessat(d.fd, bus, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+		unlinkat(d.fd, lock, 0);
+	path_directory_close(&d);
+}
+
 /* A new, empty lock file; never over one that is there. */
 static int lock_create(const struct path_directory *d, unsigned port)
 {

@@ -5,7 +5,6 @@
 #include "guard.h"
 #include "node.h"
 
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -303,14 +302,10 @@ static void *listener(void *arg)
 {
 	struct ringbus_node *node = arg;
 
-	/* a receiver may be about to leave; what it waits for is nobody in particular, so neither is this */
-	while (receive_begin(node) < 0 && !own_load(&node->stop))
-		sched_yield();
+	own_store(&node->receiver, receive_thread()); /* ringbus_listen() took `receiving` for us */
 	while (!own_load(&node->stop) && !own_load(&node->close_wanted) && !guard_condemned(node->region))
 		if (dispatch_poll(node, 0) == 0)
 			dispatch_wait(node, UINT64_MAX);
-	if (!receive_is_ours(node))
-		return NULL;
 	if (own_load_relaxed(&node->close_deferred)) {
 		pthread_detach(pthread_self());
 		receive_end(node);
@@ -331,8 +326,10 @@ int ringbus_listen(struct ringbus_node *node, ringbus_handler on_contact, void *
 		return r;
 	if (node->listening)
 		return rb_fail(-EBUSY, "the node is listening already");
-	if (own_load(&node->receiving))
-		return rb_fail(-EBUSY, "another thread receives on this node");
+	r = receive_begin(node);
+	if (r < 0)
+		return r;
+	own_store(&node->receiver, 0); /* the new thread says who it is */
 	node->on_contact_user = user;
 	node->on_contact = on_contact;
 	own_store(&node->stop, 0);
@@ -342,6 +339,8 @@ int ringbus_listen(struct ringbus_node *node, ringbus_handler on_contact, void *
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r == 0)
 		node->listening = true;
+	else
+		receive_end(node);
 	return r;
 }
 

@@ -69,6 +69,7 @@ static rb_cold int owner_changed(struct ringbus_node *node, struct link_tx *tx, 
 		return 1;
 	send_pool_reclaim(node, tx);
 	tx->word = word;
+	own_store(&node->partner[tx->slot], word);
 	tx->generations = (uint64_t)slot_generation(word) << 32 | node->generation;
 	tx->borrowed_bytes = 0;
 	/* sync MODE sender: as in link_tx_open(), for the new owner; pairs MODE joiner in node.c */
@@ -91,6 +92,9 @@ static rb_cold int no_room(struct shot *s, struct link_tx *tx, bool lossy)
 	}
 	shm_count(&tx->ring.ctl->full, 1);
 	send_held_back_by(tx->slot, tx->word);
+	if (tx->ring.lost)
+		return rb_fail(-EBADMSG, "the ring to slot %u holds invalid data; it starts anew when its receiver reads",
+			       tx->slot);
 	return -EAGAIN;
 }
 

@@ -205,6 +205,7 @@ int bus_take(struct ringbus_service *s, const struct ringbus_service_options *op
 		if (control >= 0)
 			close(control);
 		if (err < 0) {
+			region_discard_lock(directory, s->port);
 			close(s->election_fd);
 			s->election_fd = -1;
 		}

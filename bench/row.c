@@ -1,0 +1,227 @@
+/* row.c: measuring rows in turns and comparing them. */
+#include "row.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct row *table_add(struct table *table)
+{
+	struct row *row;
+
+	if (table->count == table->room) {
+		unsigned room = table->room ? 2 * table->room : 64;
+		struct row *rows = realloc(table->rows, room * sizeof(*rows));
+
+		if (!rows)
+			return NULL;
+		table->rows = rows;
+		table->room = room;
+	}
+	row = &table->rows[table->count++];
+	memset(row, 0, sizeof(*row));
+	row->syscalls = -1;
+	return row;
+}
+
+void table_free(struct table *table)
+{
+	free(table->rows);
+}
+
+static void row_fail(struct row *row, const struct run *run)
+{
+	row->error = run->error;
+	memcpy(row->explain, run->explain, sizeof(row->explain));
+	if (!row->explain[0])
+		snprintf(row->explain, sizeof(row->explain), "%s",
+			 run->error == -ECHILD ? "a process died" : strerror(-run->error));
+}
+
+static void row_take(struct row *row, const struct run *run)
+{
+	struct row_pass *pass = &row->pass[row->passes];
+	const struct hist *hist = &run->hist;
+	double scale = clock_ns_per_tick;
+
+	pass->p50 = hist_at(hist, 0.5, scale);
+	pass->p90 = hist_at(hist, 0.9, scale);
+	pass->p99 = hist_at(hist, 0.99, scale);
+	pass->p999 = hist_at(hist, 0.999, scale);
+	pass->max = (double)hist->max * scale;
+	pass->mean = hist->count ? hist->sum / (double)hist->count * scale : 0;
+	if (run->seconds > 0)
+		pass->msgs_per_s = (double)run->messages / run->seconds;
+	else if (pass->mean > 0)
+		pass->msgs_per_s = 1e9 / pass->mean;
+	pass->cpu_tx_ns = run->cpu_tx_ns;
+	pass->cpu_rx_ns = run->cpu_rx_ns;
+	pass->switches = run->switches;
+	pass->sleeps = run->messages ? (double)run->sleeps / (double)run->messages : 0;
+	pass->steal = run->steal;
+	pass->disturbed = run->disturbed;
+	row->lost += run->lost;
+	row->bad += run->bad;
+	row->ring_used = run->ring_used;
+	hist_merge(&row->hist, hist);
+}
+
+static int row_measure(struct row *row, struct run *run, double line_before)
+{
+	struct row_pass *pass = &row->pass[row->passes];
+
+	if (row->measure) {
+		memset(run, 0, sizeof(*run));
+		row->measure(row, run);
+		if (run->error < 0)
+			snprintf(run->explain, sizeof(run->explain), "%s", bench_explained());
+	} else {
+		run_once(&row->bench, false, run);
+	}
+	if (run->error < 0) {
+		row_fail(row, run);
+		return run->error == -EINTR ? -EINTR : 0;
+	}
+	row_take(row, run);
+	pass->line_before_ns = line_before;
+	pass->line_after_ns = run_line(&row->bench);
+	pass->line_ns = (pass->line_before_ns + pass->line_after_ns) / 2;
+	row->passes++;
+	return 0;
+}
+
+/* A short run of its own, since tracing slows it down. */
+static int row_count_syscalls(struct row *row, struct run *run)
+{
+	struct bench bench = row->bench;
+
+	bench.count = bench.size > 65536 ? 200 : 2000;
+	if (bench.flow == FLOW_PACED)
+		bench.pace_ns = 1000000;
+	run_once(&bench, true, run);
+	if (run->error == -EINTR)
+		return -EINTR;
+	if (run->error == 0 && run->messages)
+		row->syscalls = (double)run->syscalls / (double)run->messages;
+	return 0;
+}
+
+static void progress(const struct row *row, unsigned pass, unsigned passes, unsigned at, unsigned count)
+{
+	if (!isatty(STDERR_FILENO))
+		return;
+	if (row)
+		fprintf(stderr, "\r\033[Kpass %u of %u, %u of %u: %s %s", pass + 1, passes, at + 1, count,
+			row->title, row->bench.transport->name);
+	else
+		fprintf(stderr, "\r\033[K");
+}
+
+int table_measure(struct table *table, unsigned passes, bool count_syscalls)
+{
+	struct run *run = malloc(sizeof(*run));
+	double line = 0;
+	int r = run ? 0 : -ENOMEM;
+
+	for (unsigned pass = 0; pass < passes && r == 0; pass++)
+		for (unsigned i = 0; i < table->count && r == 0; i++) {
+			struct row *row = &table->rows[i];
+
+			if (row->error)
+				continue;
+			progress(row, pass, passes, i, table->count);
+			if (line == 0 || (i && row[-1].group != row->group))
+				line = run_line(&row->bench);
+			r = row_measure(row, run, line);
+			line = row->passes ? row->pass[row->passes - 1].line_after_ns : 0;
+			if (r == 0 && pass == 0 && count_syscalls && !row->error && !row->measure)
+				r = row_count_syscalls(row, run);
+			if (run_interrupted)
+				r = -EINTR;
+		}
+	progress(NULL, 0, 0, 0, 0);
+	free(run);
+	return r;
+}
+
+double row_figure(const struct row *row, const struct row_pass *pass)
+{
+	return row->metric == METRIC_RATE ? pass->msgs_per_s : pass->p50;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double median(double *values, unsigned count)
+{
+	if (count == 0)
+		return 0;
+	qsort(values, count, sizeof(*values), compare_doubles);
+	return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+}
+
+double row_median(const struct row *row, double (*figure)(const struct row *, const struct row_pass *))
+{
+	double values[ROW_PASSES_MAX];
+
+	for (unsigned i = 0; i < row->passes; i++)
+		values[i] = figure(row, &row->pass[i]);
+	return median(values, row->passes);
+}
+
+static const struct row *row_limit(const struct table *table, const struct row *row)
+{
+	for (unsigned i = 0; row->limit && i < table->count; i++)
+		if (table->rows[i].group == row->group &&
+		    !strcmp(table->rows[i].bench.transport->name, row->limit))
+			return &table->rows[i];
+	return NULL;
+}
+
+struct row_ratio row_ratio(const struct table *table, const struct row *row)
+{
+	const struct row *limit = row_limit(table, row);
+	bool line = !limit && row->limit && !strcmp(row->limit, "line");
+	struct row_ratio ratio = { 0 };
+	double values[ROW_PASSES_MAX];
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < row->passes && (line || (limit && i < limit->passes)); i++) {
+		double base = line ? row->pass[i].line_ns : row_figure(limit, &limit->pass[i]);
+		double value = row_figure(row, &row->pass[i]);
+
+		if (base > 0 && value > 0)
+			values[count++] = value / base;
+	}
+	if (count) {
+		ratio.median = median(values, count);
+		ratio.low = values[0];
+		ratio.high = values[count - 1];
+		ratio.known = true;
+	}
+	return ratio;
+}
+
+const char *row_mode(const struct row *row)
+{
+	const struct bench *bench = &row->bench;
+
+	if (bench->transport->can & CAN_COUNT)
+		return "count";
+	if (bench->untouched)
+		return bench->loan ? "loan, untouched" : "untouched";
+	if (bench->loan)
+		return bench->copy ? "loan, copy" : "loan";
+	return bench->copy ? "copy" : "borrow";
+}
+
+const char *row_wait(const struct row *row)
+{
+	static const char *const names[] = { "spin", "block", "adaptive" };
+
+	return names[row->bench.wait];
+}

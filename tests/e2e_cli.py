@@ -1,0 +1,361 @@
+#!/usr/bin/env python3
+"""The verbs of `ringbus` between real processes: payload bytes, options, counts, timeouts, exit codes, JSON.
+
+Usage: e2e_cli.py BUILD-DIRECTORY [TEST]...
+"""
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import threading
+
+from cli_bus import LIMIT, main
+
+PIPE = subprocess.PIPE
+ALL_BYTES = bytes(range(256))
+VERBS = ("emit", "subscribe", "contact", "listen", "signal", "wait-signal", "ls")
+
+
+def same(got, wanted, what=""):
+    assert got == wanted, "%s: got %r, wanted %r" % (what, got, wanted)
+
+
+def ready(child, word):
+    """Reads the child's stderr until a line has word; goes on reading it in the background."""
+    lines = []
+    for line in child.stderr:
+        lines.append(line)
+        if word.encode() in line:
+            break
+    else:
+        raise AssertionError("ended before %r: %r" % (word, lines))
+    threading.Thread(target=child.stderr.read, daemon=True).start()
+
+
+def subscriber(bus, *arguments, verb="subscribe", word="subscribed", **more):
+    more.setdefault("stdout", PIPE)
+    child = bus.start("ringbus", verb, "-v", *arguments, stderr=PIPE, **more)
+    ready(child, word)
+    return child
+
+
+def output(child, status=0):
+    out = child.stdout.read()
+    same(child.wait(LIMIT), status, "exit status of %r" % (child.args,))
+    return out
+
+
+def emit(bus, *arguments, status=0, input=b""):
+    result = bus.run("ringbus", "emit", *arguments, input=input)
+    same(result.returncode, status, "emit %r: %r" % (arguments, result.stderr))
+    return result
+
+
+def payload_of_all_bytes_arrives_exactly(bus):
+    for size in (0, 1, 255, 4096, 1 << 20, 5000001):
+        data = (ALL_BYTES * (size // 256 + 1))[:size]
+        child = subscriber(bus, "bytes", "--format", "raw", "-C", "1")
+        emit(bus, "bytes", input=data)
+        same(output(child), data, "%d bytes" % size)
+
+
+def line_format_adds_a_newline_and_nothing_else(bus):
+    child = subscriber(bus, "news", "-C", "3")
+    emit(bus, "news", "one")
+    emit(bus, "news", "")
+    emit(bus, "news", input=b"\0\n\xff")
+    same(output(child), b"one\n\n\0\n\xff\n")
+
+
+def lines_become_messages(bus):
+    lines = [b"first", b"", b"with \0 and \xff", b"last without newline"]
+    child = subscriber(bus, "log", "--json", "-C", str(len(lines)))
+    emit(bus, "log", "--lines", input=b"\n".join(lines))
+    objects = [json.loads(line) for line in output(child).splitlines()]
+    got = [base64.b64decode(o["data_b64"]) if "data_b64" in o else o["data"].encode() for o in objects]
+    same(got, lines)
+
+
+def lines_stop_at_count(bus):
+    child = subscriber(bus, "log", "-C", "2")
+    result = emit(bus, "log", "--lines", "-C", "2", "--json", input=b"a\nb\nc\n")
+    same(json.loads(result.stdout)["sent"], 2)
+    same(output(child), b"a\nb\n")
+
+
+def two_subscribers_get_many_lines_in_order(bus):
+    data = b"".join(b"line %d\n" % i for i in range(20000))
+    children = [bus.start("ringbus", "subscribe", "many", "-C", "20000", stdout=PIPE) for _ in range(2)]
+    results = []
+    readers = [threading.Thread(target=lambda c=c: results.append(output(c))) for c in children]
+    for reader in readers:
+        reader.start()
+    emit(bus, "many", "--lines", "--wait-subscribers", "2", input=data)
+    for reader in readers:
+        reader.join()
+    assert results == [data, data], [len(r) for r in results]
+
+
+def json_messages_have_all_members(bus):
+    child = subscriber(bus, "news", "-j", "-C", "2")
+    emit(bus, "news", 'quote " backslash \\ tab \t snowman \u2603')
+    emit(bus, "news", input=ALL_BYTES)
+    first, second = [json.loads(line) for line in output(child).splitlines()]
+    same(first["schema"], "ringbus.subscribe/1")
+    same(first["event"], "news")
+    same(first["data"], 'quote " backslash \\ tab \t snowman \u2603')
+    same(first["lost"], 0)
+    same(set(first["sender"]), {"pid", "slot", "generation"})
+    same(second["size"], 256)
+    same(base64.b64decode(second["data_b64"]), ALL_BYTES)
+    assert "data" not in second
+
+
+def several_events_at_once(bus):
+    child = subscriber(bus, "a", "b", "-j", "-C", "2", word="subscribed to b")
+    emit(bus, "a", "1")
+    emit(bus, "b", "2")
+    same([json.loads(line)["event"] for line in output(child).splitlines()], ["a", "b"])
+
+
+def emit_repeats_at_a_rate(bus):
+    child = subscriber(bus, "tick", "-C", "5")
+    emit(bus, "tick", "x", "--count", "5", "--rate", "1000")
+    same(output(child), b"x\n" * 5)
+
+
+def single_event_belongs_to_its_creator(bus):
+    child = subscriber(bus, "mine", "-C", "1")
+    owner = bus.start("ringbus", "emit", "mine", "--single", "--lines", stdin=PIPE)
+    bus.until(lambda: any(e["event"] == "mine" and e["state"] == "live" for e in ls(bus)["events"]),
+              "the event")
+    same(emit(bus, "mine", "theirs", status=1).stdout, b"")
+    emit(bus, "mine", "theirs", "--single", status=1)
+    owner.stdin.write(b"own\n")
+    owner.stdin.close()
+    same(owner.wait(LIMIT), 0)
+    same(output(child), b"own\n")
+
+
+def contact_reaches_name_pid_and_slot(bus):
+    child = subscriber(bus, "--name", "alice", "-C", "3", "-f", "raw", verb="listen", word="listening")
+    node = [n for n in ls(bus)["nodes"] if n["name"] == "alice"][0]
+    same(node["pid"], child.pid)
+    targets = ("alice", str(child.pid), "%d:%d" % (node["slot"], node["generation"]))
+    for target in targets:
+        result = bus.run("ringbus", "contact", target, input=ALL_BYTES)
+        same(result.returncode, 0, result.stderr)
+    same(output(child), ALL_BYTES * 3)
+
+
+def contact_waits_for_its_target(bus):
+    sender = bus.start("ringbus", "contact", "late", "hello", "--wait")
+    child = bus.start("ringbus", "listen", "--name", "late", "-C", "1", "-j", stdout=PIPE)
+    message = json.loads(output(child))
+    same(sender.wait(LIMIT), 0)
+    same((message["schema"], message["data"]), ("ringbus.listen/1", "hello"))
+    same(message["sender"]["pid"], sender.pid)
+
+
+def show_sender_names_the_process(bus):
+    child = subscriber(bus, "--name", "x", "-C", "2", "-s", verb="listen", word="listening")
+    sender = bus.start("ringbus", "contact", "x", "--lines", stdin=PIPE)
+    sender.communicate(b"a\nb\n")
+    out = output(child).split(b"\n")
+    for line, text in zip(out, (b"a", b"b")):
+        head, tail = line.split(b"\t")
+        same((int(head.split()[0]), tail), (sender.pid, text))
+
+
+def signals_are_counted(bus):
+    child = subscriber(bus, "--name", "bob", "-C", "4", verb="wait-signal", word="waiting")
+    same(bus.run("ringbus", "signal", "bob", "-C", "3").returncode, 0)
+    same(bus.run("ringbus", "signal", str(child.pid)).returncode, 0)
+    same(output(child), b"4\n")
+    child = subscriber(bus, "--name", "bob", "-j", verb="wait-signal", word="waiting")
+    same(bus.run("ringbus", "signal", "bob").returncode, 0)
+    same(json.loads(output(child)), {"schema": "ringbus.wait-signal/1", "count": 1})
+
+
+def ls(bus):
+    result = bus.run("ringbus", "ls", "--json")
+    same(result.returncode, 0, result.stderr)
+    return json.loads(result.stdout)
+
+
+def ls_shows_nodes_and_events(bus):
+    child = subscriber(bus, "watched", "--name", "watcher", "-C", "1")
+    document = ls(bus)
+    same((document["schema"], document["live"]), ("ringbus.ls/1", True))
+    node = [n for n in document["nodes"] if n["pid"] == child.pid][0]
+    same((node["name"], node["state"]), ("watcher", "live"))
+    event = [e for e in document["events"] if e["event"] == "watched"][0]
+    same((event["state"], event["owner_slot"]), ("pending", None))
+    text = bus.run("ringbus", "ls").stdout
+    assert b"watcher" in text and b"watched" in text and b"\033" not in text, text
+    emit(bus, "watched", "end")
+    output(child)
+
+
+def timeouts_exit_with_4(bus):
+    for arguments in (("subscribe", "none"), ("listen",), ("wait-signal",),
+                      ("emit", "none", "x", "--wait-subscribers", "1"), ("contact", "nobody", "x", "--wait"),
+                      ("signal", "nobody", "--wait")):
+        result = bus.run("ringbus", *arguments, "--timeout", "50ms")
+        same(result.returncode, 4, (arguments, result))
+        assert result.stderr, arguments
+
+
+def send_to_a_stopped_subscriber_times_out(bus):
+    child = subscriber(bus, "full", stdout=subprocess.DEVNULL)
+    child.send_signal(signal.SIGSTOP)
+    try:
+        result = emit(bus, "full", "x" * 4000, "-C", "100000", "-W", "0.2", status=4)
+        assert b"held back" in result.stderr and str(child.pid).encode() in result.stderr, result.stderr
+    finally:
+        child.send_signal(signal.SIGCONT)
+
+
+def losses_are_counted_and_strict_exits_with_5(bus):
+    child = subscriber(bus, "flood", "--lossy", "--strict", "--json",
+                       stdout=open(os.path.join(bus.work, "flood"), "wb"))
+    child.send_signal(signal.SIGSTOP)
+    emit(bus, "flood", "x" * 4000, "-C", "1000")
+    child.send_signal(signal.SIGCONT)
+    emit(bus, "flood", "last")
+    path = os.path.join(bus.work, "flood")
+    bus.until(lambda: b'"last"' in open(path, "rb").read(), "the last message")
+    child.send_signal(signal.SIGINT)
+    same(child.wait(LIMIT), 5)
+    messages = [json.loads(line) for line in open(path, "rb")]
+    got = [m for m in messages if "data" in m]
+    same(sum(m["lost"] for m in messages) + len(got), 1001, "%d messages" % len(got))
+
+
+def missing_things_exit_with_3(bus):
+    for arguments in (("contact", "nobody", "x"), ("contact", "4000000000", "x"), ("signal", "nobody")):
+        result = bus.run("ringbus", *arguments)
+        same(result.returncode, 3, (arguments, result))
+        assert result.stderr.startswith(b"ringbus: %s: " % arguments[0].encode()), result.stderr
+
+
+def no_bus_exits_with_3(bus):
+    for arguments in (("ls",), ("emit", "x", "y", "--no-autostart"), ("subscribe", "x", "--no-autostart")):
+        result = bus.run("ringbus", *arguments)
+        same(result.returncode, 3, (arguments, result))
+
+
+def tools_start_the_service_and_it_ends_by_itself(bus):
+    child = subscriber(bus, "auto", "-C", "1")
+    emit(bus, "auto", "hello")
+    same(output(child), b"hello\n")
+    bus.until(lambda: bus.run("ringbus", "ls").returncode == 3, "the end of the bus")
+
+
+no_bus_exits_with_3.no_service = True
+tools_start_the_service_and_it_ends_by_itself.no_service = True
+
+
+def mistakes_exit_with_2(bus):
+    for arguments in ((), ("nonsense",), ("emit",), ("emit", "a", "b", "c"), ("emit", "--nonsense", "a"),
+                      ("subscribe",), ("subscribe", "x", "--format", "xml"), ("subscribe", "x", "--count"),
+                      ("subscribe", "x", "-C", "-1"), ("subscribe", "x", "-W", "soon"), ("listen", "x"),
+                      ("emit", "x", "y", "--lines"), ("emit", "x", "y", "--rate", "0"), ("contact",), ("signal",),
+                      ("signal", "a", "b"), ("wait-signal", "x"), ("ls", "x"), ("ls", "-p", "0"),
+                      ("ls", "-p", "65536"), ("ls", "-p", "12x"), ("emit", "x", "--wait-subscribers", "many")):
+        result = bus.run("ringbus", *arguments)
+        same(result.returncode, 2, (arguments, result))
+        assert result.stderr and not result.stdout, (arguments, result)
+
+
+def names_that_are_too_long_exit_with_1(bus):
+    result = emit(bus, "e" * 256, "x", status=1)
+    assert result.stderr.startswith(b"ringbus: emit: "), result.stderr
+    emit(bus, "e" * 255, "x")
+    same(bus.run("ringbus", "listen", "--name", "n" * 256).returncode, 1)
+
+
+def help_and_version_go_to_stdout(bus):
+    version = bus.run("ringbus", "--version")
+    assert version.returncode == 0 and version.stdout.startswith(b"ringbus "), version
+    same(bus.run("ringbus", "emit", "--version").stdout, version.stdout)
+    overview = bus.run("ringbus", "--help").stdout.decode()
+    for verb in VERBS:
+        assert verb in overview, verb
+        result = bus.run("ringbus", verb, "--help")
+        same((result.returncode, result.stderr), (0, b""), verb)
+        assert b"Usage: ringbus " + verb.encode() in result.stdout
+        for option in ("--port", "--directory", "--json", "--timeout", "--count", "--no-autostart"):
+            assert option.encode() in result.stdout, (verb, option)
+
+
+def interrupt_of_an_endless_verb_is_success(bus):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        for verb, word, more in (("subscribe", "subscribed", ["x"]), ("listen", "listening", [])):
+            child = subscriber(bus, *more, verb=verb, word=word)
+            child.send_signal(number)
+            same(child.wait(LIMIT), 0, verb)
+    child = bus.start("ringbus", "emit", "x", "y", "--count", "0", "--rate", "100")
+    bus.until(lambda: any(n["pid"] == child.pid and n["state"] == "live" for n in ls(bus)["nodes"]), "emitter")
+    child.send_signal(signal.SIGINT)
+    same(child.wait(LIMIT), 0)
+    same([n for n in ls(bus)["nodes"]], [], "nodes left")
+
+
+def closed_output_ends_quietly(bus):
+    child = subscriber(bus, "x")
+    child.stdout.close()
+    bus.until(lambda: bus.run("ringbus", "emit", "x", "y").returncode == 0 and child.poll() is not None,
+              "the end of the subscriber")
+    same(child.returncode, 0)
+
+
+def full_output_is_a_failure(bus):
+    with open("/dev/full", "wb") as full:
+        child = subscriber(bus, "x", "-C", "1", stdout=full)
+        emit(bus, "x", "y")
+        same(child.wait(LIMIT), 1)
+        same(bus.run("ringbus", "ls", stdout=full).returncode, 1)
+
+
+def options_name_the_bus_without_environment(bus):
+    env = bus.env
+    bus.env = {k: v for k, v in env.items() if k not in ("RINGBUS_DIR", "RINGBUS_PORT")}
+    where = ("-p", str(bus.port), "-d", bus.directory)
+    child = subscriber(bus, "x", "-C", "1", *where)
+    emit(bus, "x", "y", *where)
+    same(output(child), b"y\n")
+    bus.env = env
+
+
+main([
+    payload_of_all_bytes_arrives_exactly,
+    line_format_adds_a_newline_and_nothing_else,
+    lines_become_messages,
+    lines_stop_at_count,
+    two_subscribers_get_many_lines_in_order,
+    json_messages_have_all_members,
+    several_events_at_once,
+    emit_repeats_at_a_rate,
+    single_event_belongs_to_its_creator,
+    contact_reaches_name_pid_and_slot,
+    contact_waits_for_its_target,
+    show_sender_names_the_process,
+    signals_are_counted,
+    ls_shows_nodes_and_events,
+    timeouts_exit_with_4,
+    send_to_a_stopped_subscriber_times_out,
+    losses_are_counted_and_strict_exits_with_5,
+    missing_things_exit_with_3,
+    no_bus_exits_with_3,
+    tools_start_the_service_and_it_ends_by_itself,
+    mistakes_exit_with_2,
+    names_that_are_too_long_exit_with_1,
+    help_and_version_go_to_stdout,
+    interrupt_of_an_endless_verb_is_success,
+    closed_output_ends_quietly,
+    full_output_is_a_failure,
+    options_name_the_bus_without_environment,
+])

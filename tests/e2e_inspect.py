@@ -1,0 +1,319 @@
+#!/usr/bin/env python3
+"""shm-inspect on a live bus, on a dead one, on copied region files, and on damaged ones.
+
+Usage: e2e_inspect.py BUILD-DIRECTORY [TEST]...   (RINGBUS_TEST_SEED=N repeats a run of the damages)
+"""
+
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+import threading
+import time
+
+from cli_bus import main
+
+PIPE = subprocess.PIPE
+VERBS = ("header", "nodes", "events", "rings", "pools", "check")
+DAMAGES = 200
+SECONDS = 20  # for one look at a damaged file; it takes milliseconds
+BOOT_ID = 40  # offset in the header
+
+
+def same(got, wanted, what=""):
+    assert got == wanted, "%s: got %r, wanted %r" % (what, got, wanted)
+
+
+def inspect(bus, *arguments, status=0):
+    result = bus.run("shm-inspect", *arguments)
+    what = "shm-inspect %r: %r %r" % (arguments, result.stdout, result.stderr)
+    same(result.returncode, status, what)
+    return result.stdout.decode()
+
+
+def inspect_json(bus, verb, *arguments, status=0):
+    words = (verb,) if verb else ()
+    document = json.loads(inspect(bus, *words, "--json", *arguments, status=status))
+    same(document["schema"], "shm-inspect.%s/1" % (verb or "buses"), "schema")
+    return document
+
+
+def subscriber(bus, event, *options):
+    words = ("ringbus", "subscribe", "-v", event) + options
+    child = bus.start(*words, stdout=subprocess.DEVNULL, stderr=PIPE)
+    for line in child.stderr:
+        if b"subscribed" in line:
+            break
+    threading.Thread(target=child.stderr.read, daemon=True).start()
+    return child
+
+
+def region(bus):
+    return os.path.join(bus.directory, "%d.bus" % bus.port)
+
+
+def busy(bus):
+    """Two subscribers, one of them stopped with unread messages, small and large."""
+    awake = subscriber(bus, "news", "-n", "awake")
+    stopped = subscriber(bus, "news", "-n", "stopped")
+    os.kill(stopped.pid, signal.SIGSTOP)
+    for size in (0, 10, 500, 100000, 3):
+        same(bus.run("ringbus", "emit", "news", input=b"x" * size).returncode, 0, "emit")
+    return awake, stopped
+
+
+def dead(bus):
+    """Kills everything of a busy bus; what stays in the file."""
+    busy(bus)
+    for child in bus.children:
+        child.kill()
+    for child in bus.children:
+        child.wait()
+    with open(region(bus), "rb") as file:
+        return file.read()
+
+
+def save(bus, data, name="copy.bus"):
+    path = os.path.join(bus.work, name)
+    with open(path, "wb") as file:
+        file.write(data)
+    return path
+
+
+def no_errors(bus, *arguments):
+    found = inspect_json(bus, "check", *arguments)
+    same(found["errors"], 0, "errors")
+    return found
+
+
+def look_at_busy_parts(bus, *arguments):
+    nodes = {n["name"]: n for n in inspect_json(bus, "nodes", *arguments)["nodes"] if n["name"]}
+    same(set(nodes), {"awake", "stopped"}, "names of nodes")
+    events = inspect_json(bus, "events", *arguments)["events"]
+    same([e["name"] for e in events], ["news"], "events")
+    same(sorted(events[0]["deliver"]), sorted(n["slot"] for n in nodes.values()), "subscribers")
+    rings = inspect_json(bus, "rings", *arguments)["rings"]
+    same([r["damage"] for r in rings if r["damage"]], [], "damaged rings")
+    unread = [r["unread_records"] for r in rings if r["to"] == nodes["stopped"]["slot"]]
+    assert sum(unread) == 5, "unread records: %r" % rings
+    pools = inspect_json(bus, "pools", *arguments)["pools"]
+    same([p["damage"] for p in pools if p["damage"]], [], "damaged pools")
+    assert any(p["queued_bytes"] == 100000 for p in pools), "the large message: %r" % pools
+    return nodes
+
+
+def a_live_bus_is_seen_part_by_part(bus):
+    busy(bus)
+    header = inspect_json(bus, "header")
+    same((header["port"], header["state"], header["valid"]), (bus.port, "live", True), "header")
+    same((header["service_running"], header["service_pid"]), (True, bus.service.pid), "service")
+    nodes = look_at_busy_parts(bus)
+    same({n["state"] for n in nodes.values()}, {"live"}, "states")
+    same({n["process"] for n in nodes.values()}, {"running"}, "processes")
+    no_errors(bus)
+    buses = inspect_json(bus, None)["buses"]
+    same([(b["port"], b["state"]) for b in buses], [(bus.port, "live")], "buses")
+    assert buses[0]["nodes"] >= 2 and buses[0]["memory_bytes"] > 0, buses
+
+
+def a_live_bus_is_not_changed_by_looking(bus):
+    subscriber(bus, "news")
+    before = inspect_json(bus, "header")
+    for verb in VERBS:
+        inspect(bus, verb)
+    after = inspect_json(bus, "header")
+    for key in ("memory_bytes", "file_bytes", "control_epoch"):
+        same(after[key], before[key], key)
+    same(len(inspect_json(bus, "nodes")["nodes"]), 1, "nodes")
+
+
+def checks_of_a_bus_under_traffic_find_nothing(bus):
+    children = [subscriber(bus, "load") for _ in range(3)]
+    stop = threading.Event()
+
+    def load():
+        while not stop.is_set():
+            bus.run("ringbus", "emit", "load", input=os.urandom(random.randrange(20000)))
+
+    threads = [threading.Thread(target=load) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(30):
+            no_errors(bus)
+            for verb in VERBS[:-1]:
+                inspect_json(bus, verb)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert all(child.poll() is None for child in children), "a subscriber ended"
+
+
+def a_dead_bus_shows_what_was_unread(bus):
+    dead(bus)
+    header = inspect_json(bus, "header")
+    same((header["state"], header["service_running"]), ("dead", False), "header")
+    nodes = look_at_busy_parts(bus)
+    same({n["process"] for n in nodes.values()}, {"gone"}, "processes")
+    found = no_errors(bus)
+    assert [f for f in found["findings"] if f["code"] == "slot-gone"], found
+    assert "warning: slot-gone: " in inspect(bus, "check")
+
+
+def a_copied_file_of_another_boot_can_be_read(bus):
+    data = bytearray(dead(bus))
+    data[BOOT_ID : BOOT_ID + 36] = b"00000000-0000-0000-0000-000000000000"
+    path = save(bus, data)
+    same(inspect_json(bus, "header", "--file", path)["state"], "other boot", "state")
+    nodes = look_at_busy_parts(bus, "--file", path)
+    same({n["process"] for n in nodes.values()}, {"unknown"}, "processes")
+    no_errors(bus, "--file", path)
+    same(inspect_json(bus, None, "--file", path)["buses"][0]["port"], bus.port, "port")
+
+
+def tables_are_plain_and_aligned(bus):
+    busy(bus)
+    for verb in ("",) + VERBS:
+        text = inspect(bus, *([verb] if verb else []))
+        assert text and "\033" not in text, "%s: %r" % (verb, text)
+    title, *rows = inspect(bus, "nodes").splitlines()
+    same(len(rows), 2, "rows")
+    for row in rows:
+        same(row[title.index("STATE") :].split()[0], "live", "STATE in %r" % row)
+        assert row[title.index("NAME") :].split()[0] in ("awake", "stopped"), row
+
+
+def exit_codes_are_those_of_the_manual(bus):
+    other = str(bus.port + 1 if bus.port < 65535 else bus.port - 1)
+    for verb in VERBS:
+        same(inspect(bus, verb, "-p", other, status=3), "", "output for no bus")
+        inspect(bus, verb, "-d", "/nonexistent", status=3)
+        inspect(bus, verb, "--file", "/nonexistent", status=3)
+    inspect(bus, "-p", other, status=3)
+    for wrong in (
+        ["verb"],
+        ["--wrong"],
+        ["-p", "0"],
+        ["nodes", "rings"],
+        ["--file", "x", "-p", "1"],
+        ["-p"],
+    ):
+        inspect(bus, *wrong, status=2)
+    link = os.path.join(bus.work, "link")
+    os.symlink(region(bus), link)
+    inspect(bus, "header", "--file", link, status=1)
+    path = save(bus, b"no region")
+    inspect(bus, "nodes", "--file", path, status=1)
+    same(inspect_json(bus, "check", "--file", path, status=1)["errors"], 1, "errors")
+    assert "Usage" in inspect(bus, "--help")
+    assert inspect(bus, "--version").startswith("shm-inspect ")
+
+
+def spoil(choice, data):
+    """Spoils a copy of a region in one to fifty places."""
+    data = bytearray(data)
+    words = [at for at in range(0, len(data) - 8, 8) if data[at : at + 8] != bytes(8)]
+    for _ in range(choice.choice((1, 1, 3, 10, 50))):
+        at = choice.choice(words) if choice.random() < 0.8 else choice.randrange(len(data) - 8) & ~7
+        if at < 4096 and choice.random() < 0.7:
+            continue  # with a header that is gone, nothing else is looked at
+        old = struct.unpack_from("<Q", data, at)[0]
+        new = choice.choice(
+            (
+                old ^ 1 << choice.randrange(64),
+                choice.getrandbits(64),
+                old + choice.choice((-4096, -8, -1, 1, 8, 4096)),
+                choice.randrange(len(data)) & ~4095,
+                2**64 - 1,
+                0,
+            )
+        )
+        struct.pack_into("<Q", data, at, new & 2**64 - 1)
+    if choice.random() < 0.1:
+        del data[choice.randrange(len(data)) :]
+    return data
+
+
+def look_at_damaged(tool, data, directory, count, seed):
+    """Each verb ends with a verdict and a whole document. Returns how often the check found some."""
+    choice = random.Random(seed)
+    found = 0
+    path = os.path.join(directory, "damaged.bus")
+    for number in range(count):
+        with open(path, "wb") as file:
+            file.write(spoil(choice, data))
+        for verb in ("",) + VERBS:
+            words = [tool] + ([verb] if verb else []) + ["--json", "--file", path]
+            result = subprocess.run(words, stdout=PIPE, stderr=PIPE, timeout=SECONDS)
+            what = "seed %s, damage %d, %s: %r" % (seed, number, verb, result.stderr)
+            assert result.returncode in (0, 1), "exit status %d, %s" % (result.returncode, what)
+            try:
+                document = json.loads(result.stdout)
+            except ValueError as error:
+                raise AssertionError("%s: %s" % (error, what))
+            if verb == "check":
+                same(result.returncode, 1 if document["errors"] else 0, what)
+                found += document["errors"] > 0
+        words = [tool, "check", "--file", path]
+        result = subprocess.run(words, stdout=PIPE, stderr=PIPE, timeout=SECONDS)
+        what = "seed %s, damage %d, plain check" % (seed, number)
+        assert result.returncode in (0, 1) and b"\033" not in result.stdout, what
+    return found
+
+
+def damaged_files_are_answered_for(bus):
+    data = dead(bus)
+    seed = int(os.environ.get("RINGBUS_TEST_SEED") or time.time())
+    start = time.monotonic()
+    tool = os.path.join(bus.tools, "shm-inspect")
+    found = look_at_damaged(tool, data, bus.work, DAMAGES, seed)
+    spent = time.monotonic() - start
+    print("     seed %d: errors in %d of %d files, %.1f s" % (seed, found, DAMAGES, spent))
+    assert found > DAMAGES / 10, "the check finds next to nothing: seed %d" % seed
+
+
+def a_bus_that_is_damaged_while_looked_at_crashes_nobody(bus):
+    """The file shrinks, grows and changes under the tool."""
+    data = dead(bus)
+    path = save(bus, data)
+    stop = threading.Event()
+
+    def scribble():
+        choice = random.Random(1)
+        with open(path, "r+b") as file:
+            while not stop.is_set():
+                file.truncate(choice.randrange(len(data)))
+                file.seek(0)
+                file.write(spoil(choice, data))
+                file.flush()
+
+    thread = threading.Thread(target=scribble)
+    thread.start()
+    try:
+        for _ in range(20):
+            for verb in VERBS:
+                result = bus.run("shm-inspect", verb, "--json", "--file", path)
+                assert result.returncode in (0, 1), "%s: %r" % (verb, result)
+                json.loads(result.stdout)
+    finally:
+        stop.set()
+        thread.join()
+
+
+TESTS = [
+    a_live_bus_is_seen_part_by_part,
+    a_live_bus_is_not_changed_by_looking,
+    checks_of_a_bus_under_traffic_find_nothing,
+    a_dead_bus_shows_what_was_unread,
+    a_copied_file_of_another_boot_can_be_read,
+    tables_are_plain_and_aligned,
+    exit_codes_are_those_of_the_manual,
+    damaged_files_are_answered_for,
+    a_bus_that_is_damaged_while_looked_at_crashes_nobody,
+]
+
+if __name__ == "__main__":
+    main(TESTS)

@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""README.md keeps its word: its C programs compile and run, its command lines work, its options exist.
+
+Usage: e2e_readme.py BUILD-DIRECTORY
+"""
+
+import json
+import os
+import re
+import subprocess
+
+from cli_bus import main
+
+SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CC = os.environ.get("CC", "cc").split()
+
+
+def readme():
+    with open(os.path.join(SOURCE, "README.md"), encoding="utf-8") as file:
+        return file.read()
+
+
+def blocks(language):
+    return re.findall(r"^```%s\n(.*?)^```$" % language, readme(), re.M | re.S)
+
+
+def sanitizers(build):
+    """A library built with a sanitizer wants its programs to have it too."""
+    path = os.path.join(build, "meson-info", "intro-buildoptions.json")
+    with open(path, encoding="utf-8") as file:
+        chosen = [o["value"] for o in json.load(file) if o["name"] == "b_sanitize"]
+    return ["-fsanitize=" + value for value in chosen if value != "none"]
+
+
+def compile_programs(bus):
+    build = os.path.dirname(bus.tools)
+    names = []
+    for text in blocks("c"):
+        name = re.match(r"/\* (\w+)\.c \*/", text).group(1)
+        path = os.path.join(bus.work, name)
+        with open(path + ".c", "w", encoding="utf-8") as file:
+            file.write(text)
+        library = os.path.join(build, "lib")
+        subprocess.run(
+            CC + ["-std=c11", "-Wall", "-Wextra", "-Werror", path + ".c", "-o", path,
+                  "-I", os.path.join(SOURCE, "include"), "-L", library, "-lringbus", "-Wl,-rpath," + library]
+            + sanitizers(build),
+            check=True)
+        names.append(name)
+    return names
+
+
+def programs_of_the_first_screen_compile_and_talk(bus):
+    assert sorted(compile_programs(bus)) == ["publisher", "subscriber"]
+    subscriber = bus.start(os.path.join(bus.work, "subscriber"), stdout=subprocess.PIPE)
+    publisher = bus.run(os.path.join(bus.work, "publisher"))
+    assert publisher.returncode == 0, publisher
+    out, _ = subscriber.communicate(timeout=60)
+    assert out == b"hello\n" and subscriber.returncode == 0, (out, subscriber.returncode)
+
+
+def programs_of_the_first_screen_have_about_ten_lines(bus):
+    for text in blocks("c"):
+        body = [line for line in text.splitlines() if re.search(r"[a-z]", line) and not line.startswith("/*")]
+        assert len(body) <= 13, (len(body), text)
+
+
+def command_lines_work_in_sequence(bus):
+    expected = {
+        "first": b"first\nsecond\n",
+        "hello": b'"data": "hello"',
+        "for you only": b"\tfor you only\n",
+        "--name bob": b"3\n",
+        "looked at": b"looked at\n",
+    }
+    seen = set()
+    scripts = blocks("sh")
+    assert len(scripts) >= 5
+    for script in scripts:
+        # "wait" alone forgets the status of background commands, so failures show as missing output
+        result = bus.run("sh", "-eu", "-c", script)
+        assert result.returncode == 0 and result.stderr == b"", (script, result)
+        for key, output in expected.items():
+            if key in script:
+                assert output in result.stdout, (script, result)
+                seen.add(key)
+    assert seen == set(expected), seen
+
+
+def options_of_ringbusd_are_documented(bus):
+    text = bus.run("ringbusd", "--help").stdout.decode()
+    there = set(re.findall(r"--([a-z-]+)", text)) - {"help", "version"}
+    section = readme().split("## ringbusd", 1)[1].split("\n## ", 1)[0]
+    told = set(re.findall(r"`--([a-z-]+)", section)) - {"help", "version"}
+    assert there == told, "--help has %s more, README has %s more" % (there - told, told - there)
+
+
+def links_lead_somewhere(bus):
+    text = readme()
+    anchors = {re.sub(r"[^a-z0-9 -]", "", head.lower()).replace(" ", "-")
+               for head in re.findall(r"^#+ (.*)$", text, re.M)}
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in anchors, target
+        elif "://" not in target:
+            assert os.path.exists(os.path.join(SOURCE, target)), target
+
+
+main([
+    programs_of_the_first_screen_compile_and_talk,
+    programs_of_the_first_screen_have_about_ten_lines,
+    command_lines_work_in_sequence,
+    options_of_ringbusd_are_documented,
+    links_lead_somewhere,
+])

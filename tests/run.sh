@@ -1,0 +1,131 @@
+#!/bin/sh
+# Builds and tests everything. The last line is "N passed, N failed, N skipped"; exit code 1 if anything failed.
+#
+#	tests/run.sh                  plain, ASan+UBSan and TSan builds; about ten minutes on two processors
+#	tests/run.sh --quick          plain build without stress
+#	tests/run.sh --full           also clang, -O3 with LTO, -O0, valgrind, longer stress
+#	tests/run.sh --soak MINUTES   random kills with fresh seeds for so long
+set -u
+cd "$(dirname "$0")/.." || exit 1
+mode=default
+minutes=0
+while [ $# -gt 0 ]; do
+	case $1 in
+	--quick) mode=quick ;;
+	--full) mode=full ;;
+	--soak) mode=soak; minutes=${2:?minutes}; shift ;;
+	*) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+	esac
+	shift
+done
+
+if [ -f tools/deps.sh ]; then
+	# shellcheck source=/dev/null
+	(. tools/deps.sh) || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
+fi
+unset RINGBUS_DIR RINGBUS_PORT RINGBUS_LOG DESTDIR
+logs=
+broken=0
+begin=$(date +%s)
+
+say() {
+	echo "== $(($(date +%s) - begin)) s: $*"
+}
+
+# build DIR OPTIONS...: sets up or updates; false if it does not compile.
+build() {
+	dir=$1
+	shift
+	say "build $dir $*"
+	if [ ! -f "$dir/build.ninja" ]; then
+		rm -rf "$dir"
+		meson setup "$dir" --werror "$@" >"$dir.setup.log" 2>&1 || { cat "$dir.setup.log"; rm -f "$dir.setup.log"; broken=$((broken + 1)); return 1; }
+		mv "$dir.setup.log" "$dir/setup.log"
+	else
+		meson configure "$dir" "$@" >/dev/null
+		meson setup --reconfigure "$dir" >"$dir/setup.log" 2>&1 || { cat "$dir/setup.log"; broken=$((broken + 1)); return 1; }
+	fi
+	ninja -C "$dir" >"$dir/ninja.log" 2>&1 || { grep -A12 -E 'error|FAILED' "$dir/ninja.log"; broken=$((broken + 1)); return 1; }
+}
+
+# run DIR NAME ARGUMENTS...: meson test; its log is counted at the end.
+run() {
+	dir=$1
+	log=$2
+	shift 2
+	say "test $dir: $log"
+	meson test -C "$dir" --no-rebuild --logbase "$log" --print-errorlogs "$@" 2>&1 | grep -vE '^(ninja:|$|Full log|Ok:|Expected|Unexpected|Skipped:|Timeout:|Fail:)'
+	logs="$logs $dir/meson-logs/$log.json"
+}
+
+asan() {
+	build build-tests-asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -Dbench=false || return
+	ASAN_OPTIONS=abort_on_error=0:detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		HARNESS_SLOW=4 run build-tests-asan asan --suite quick --timeout-multiplier 4
+}
+
+tsan() {
+	build build-tests-tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dbench=false || return
+	TSAN_OPTIONS="die_after_fork=0:halt_on_error=1:second_deadlock_stack=1:suppressions=$PWD/tests/tsan.supp" \
+		HARNESS_SLOW=8 run build-tests-tsan tsan --suite quick --timeout-multiplier 8
+}
+
+soak() {
+	build build-tests -Dbuildtype=debugoptimized || return
+	end=$(($(date +%s) + minutes * 60))
+	passed=0
+	while [ "$(date +%s)" -lt "$end" ]; do
+		seed=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+		if ! KILL_SEED=$seed KILL_ROUNDS=300 RINGBUSD=$PWD/build-tests/tools/ringbusd \
+			RINGBUS_TOOLS=$PWD/build-tests/tools build-tests/tests/stress_kill >build-tests/soak.log 2>&1; then
+			cat build-tests/soak.log
+			echo "replay: KILL_SEED=$seed KILL_ROUNDS=300 build-tests/tests/stress_kill"
+			echo "$passed passed, 1 failed, 0 skipped"
+			exit 1
+		fi
+		passed=$((passed + 1))
+		say "seed $seed passed ($passed)"
+	done
+	echo "$passed passed, $broken failed, 0 skipped"
+	exit $((broken > 0))
+}
+
+full() {
+	if command -v clang >/dev/null; then
+		CC=clang build build-tests-clang -Dbuildtype=debugoptimized -Dbench=false &&
+			run build-tests-clang clang --suite quick
+	fi
+	build build-tests-lto -Dbuildtype=release -Db_lto=true -Doptimization=3 -Dbench=false &&
+		run build-tests-lto lto --suite quick --suite e2e
+	build build-tests-o0 -Dbuildtype=debug -Doptimization=0 -Dbench=false && run build-tests-o0 o0 --suite quick
+	if command -v valgrind >/dev/null && [ -f build-tests-o0/build.ninja ]; then
+		HARNESS_SLOW=20 run build-tests-o0 valgrind --timeout-multiplier 20 \
+			--wrap 'valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' \
+			contract_events contract_signals bad_input
+	fi
+}
+
+[ "$mode" != soak ] || soak
+if build build-tests -Dbuildtype=debugoptimized; then
+	run build-tests style --suite style
+	run build-tests quick --suite quick
+	run build-tests e2e --suite e2e
+	if [ "$mode" = full ]; then
+		export STRESS_MESSAGES=5000000 WAKE_ROUNDS=300000 KILL_ROUNDS=600
+	fi
+	[ "$mode" = quick ] || run build-tests stress --suite stress
+fi
+if [ "$mode" != quick ]; then
+	asan
+	tsan
+fi
+[ "$mode" != full ] || full
+say "done"
+# shellcheck disable=SC2086
+summary=$(python3 tests/tally.py $logs)
+printf '%s\n' "$summary" | sed '$d'
+last=$(printf '%s\n' "$summary" | tail -n 1)
+# a build that does not compile is a failed test
+set -- $last
+echo "$1 passed, $(($3 + broken)) failed, $5 skipped"
+[ $(($3 + broken)) -eq 0 ] && [ "$1" -gt 0 ]

@@ -1,0 +1,214 @@
+/* stress_kill.c: random SIGKILL of senders and receivers under traffic: whoever lives gets all that was accepted.
+ *
+ * KILL_SEED replays a run, KILL_ROUNDS is its length. Each incarnation of a sender writes, outside the region, how many
+ * of its emissions returned success: each stable receiver must have had that many of it, or one more (killed between
+ * the emission and the note), intact and in order, and all of them before the notice of its death.
+ */
+#include "harness.h"
+
+enum { JOINED, STOP, FINISH, STABLE_DIED = 8, ADDRESS = 64, ACCEPTED = 1088, DIED = 2112 };
+
+#define INCARNATIONS 1024
+#define STABLE 2
+
+static const struct mix mix = {.pooled_per_mille = 20, .max = 100000};
+
+static void sender_main(uint64_t incarnation)
+{
+	struct ringbus_node *node = child_node(NULL);
+	struct ringbus_subscribe_options o = {.size = sizeof(o), .emit_only = true};
+	uint8_t *data = malloc(PAYLOAD_MAX);
+	struct ringbus_address own;
+	struct ringbus_event *event;
+
+	child_ok(ringbus_node_address(node, &own));
+	flag_set(ADDRESS + (unsigned)incarnation, (uint64_t)own.slot << 32 | own.generation);
+	child_ok(ringbus_subscribe(&event, node, "load", &o));
+	for (uint64_t i = 0; !flag_get(STOP); i++) {
+		size_t size = payload_size(&mix, incarnation, i);
+
+		payload_fill(data, size, incarnation, i);
+		child_ok(ringbus_emit(event, data, size, RINGBUS_SEND_MAX_NS));
+		flag_set(ACCEPTED + (unsigned)incarnation, i + 1);
+	}
+	ringbus_node_close(node);
+	free(data);
+}
+
+static unsigned incarnation_of(const struct ringbus_address *address)
+{
+	for (unsigned i = INCARNATIONS; i-- > 0;)
+		if (flag_get(ADDRESS + i) == ((uint64_t)address->slot << 32 | address->generation))
+			return i;
+	return INCARNATIONS;
+}
+
+static void check_message(const struct ringbus_message *m, unsigned incarnation, uint64_t sequence)
+{
+	child_check(m->lost == 0);
+	child_check(m->size == payload_size(&mix, incarnation, sequence));
+	child_check(payload_matches(m->data, m->size, incarnation, sequence));
+}
+
+static void check_accepted(unsigned incarnation, uint64_t got)
+{
+	uint64_t accepted = flag_get(ACCEPTED + incarnation);
+
+	child_check(got >= accepted);
+	child_check(got <= accepted + 1);
+}
+
+static void stable_main(uint64_t index)
+{
+	struct ringbus_node_options o = {.size = sizeof(o), .peer_notices = true};
+	struct ringbus_node *node = child_node(&o);
+	static uint64_t got[INCARNATIONS];
+	static bool dead[INCARNATIONS];
+	struct ringbus_event *event;
+	struct ringbus_message m;
+	unsigned who;
+	int rc;
+
+	child_ok(ringbus_subscribe(&event, node, "load", NULL));
+	flag_add(JOINED, 1);
+	for (;;) {
+		rc = ringbus_next(node, &m, flag_get(FINISH) ? 0 : 20 * HARNESS_MS);
+		if (rc == -EAGAIN)
+			break;
+		if (rc == -ETIMEDOUT)
+			continue;
+		child_ok(rc);
+		who = incarnation_of(&m.sender);
+		if (m.kind == RINGBUS_NOTICE) {
+			if (m.notice != RINGBUS_PEER_DIED || who == INCARNATIONS)
+				continue;
+			check_accepted(who, got[who]);
+			dead[who] = true;
+			flag_add(DIED + who, 1);
+			continue;
+		}
+		child_check(who < INCARNATIONS && !dead[who]);
+		check_message(&m, who, got[who]++);
+	}
+	for (unsigned i = 0; i < INCARNATIONS; i++)
+		check_accepted(i, got[i]);
+	ringbus_node_close(node);
+}
+
+/* One more than the sequence of a sender's first message here; 0 if it is too short to tell. */
+static uint64_t first_sequence(const struct ringbus_message *m, unsigned who)
+{
+	if (m->size < 16)
+		return 0;
+	for (uint64_t i = 0; i <= flag_get(ACCEPTED + who) + 1; i++)
+		if (m->size == payload_size(&mix, who, i) && payload_matches(m->data, m->size, who, i))
+			return i + 1;
+	harness_child_fail("a damaged message", 0, __FILE__, __LINE__);
+}
+
+/* A receiver that will be killed: in order and intact from the first message that it sees of each sender. */
+static void victim_main(uint64_t unused)
+{
+	struct ringbus_node *node = child_node(NULL);
+	static uint64_t next[INCARNATIONS];
+	struct ringbus_event *event;
+	struct ringbus_message m;
+	unsigned who;
+
+	child_ok(ringbus_subscribe(&event, node, "load", NULL));
+	while (!flag_get(STOP)) {
+		int rc = ringbus_next(node, &m, 20 * HARNESS_MS);
+
+		if (rc == -ETIMEDOUT)
+			continue;
+		child_ok(rc);
+		if (m.kind == RINGBUS_NOTICE)
+			continue;
+		who = incarnation_of(&m.sender);
+		child_check(who < INCARNATIONS);
+		if (next[who] == 0)
+			next[who] = first_sequence(&m, who);
+		else
+			check_message(&m, who, next[who]++);
+	}
+	ringbus_node_close(node);
+}
+
+struct cast {
+	pid_t sender[3];
+	unsigned incarnation[3];
+	pid_t victim[2];
+	unsigned next;
+};
+
+/* Lets the others make some progress: until a sender has had `more` accepted than now, or a child has failed. */
+static void let_run(const struct cast *cast, unsigned who, uint64_t more)
+{
+	unsigned word = ACCEPTED + cast->incarnation[who];
+
+	flag_wait(word, flag_get(word) + more);
+}
+
+static void new_sender(struct cast *cast, unsigned who)
+{
+	cast->incarnation[who] = cast->next++;
+	cast->sender[who] = child_start(sender_main, cast->incarnation[who]);
+}
+
+static void kill_sender(struct cast *cast, unsigned who, bool wait_for_notice)
+{
+	child_kill(cast->sender[who]);
+	if (wait_for_notice && flag_get(ADDRESS + cast->incarnation[who]))
+		flag_wait(DIED + cast->incarnation[who], STABLE);
+	new_sender(cast, who);
+}
+
+static void killed_senders_and_receivers_cost_the_others_nothing(void **state)
+{
+	uint64_t random, seed = harness_number("KILL_SEED", harness_now_ns() & 0xffffffff);
+	unsigned rounds = (unsigned)harness_number("KILL_ROUNDS", 150);
+	struct ringbus_event_options o = {.size = sizeof(o), .mode = RINGBUS_MULTI_EMISSION};
+	struct bus_spec spec = {.nodes = 10};
+	struct ringbus_event *event;
+	struct cast cast = {.next = 0};
+
+	watchdog(300);
+	print_message("replay: KILL_SEED=%llu KILL_ROUNDS=%u\n", (unsigned long long)seed, rounds);
+	random = seed;
+	bus_serve(&spec);
+	ok(ringbus_event_create(&event, node_open(), "load", &o));
+	for (unsigned i = 0; i < STABLE; i++)
+		child_start(stable_main, i);
+	flag_wait(JOINED, STABLE);
+	for (unsigned i = 0; i < 3; i++)
+		new_sender(&cast, i);
+	for (unsigned i = 0; i < 2; i++)
+		cast.victim[i] = child_start(victim_main, i);
+	for (unsigned i = 0; i < rounds && cast.next < INCARNATIONS - 4; i++) {
+		uint64_t dice = splitmix(&random);
+
+		if (dice & 4)
+			let_run(&cast, (unsigned)(dice >> 8) % 3, (dice >> 16) % 300);
+		if (dice & 1) {
+			kill_sender(&cast, (unsigned)(dice >> 32) % 3, dice & 2);
+		} else {
+			unsigned v = (unsigned)(dice >> 40) % 2;
+
+			child_kill(cast.victim[v]);
+			cast.victim[v] = child_start(victim_main, v);
+		}
+	}
+	flag_set(STOP, 1);
+	for (unsigned i = 0; i < 3; i++)
+		child_join(cast.sender[i]);
+	for (unsigned i = 0; i < 2; i++)
+		child_join(cast.victim[i]);
+	flag_set(FINISH, 1);
+	child_join_all();
+}
+
+static const struct CMUnitTest tests[] = {
+	BARE_TEST(killed_senders_and_receivers_cost_the_others_nothing),
+};
+
+HARNESS_MAIN("stress_kill", tests)
