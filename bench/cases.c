@@ -305,7 +305,7 @@ static int scale_pair(struct table *table, const struct request *request, struct
 		struct row *row = &table->rows[i];
 
 		row->group = group;
-		snprintf(row->note, sizeof(row->note), "%u nodes, %u events",
+		snprintf(row->note, sizeof(row->note), "%u nodes, events: %u",
 			 row->bench.nodes ? row->bench.nodes : 2, row->bench.events + 1);
 	}
 	table->groups = group + 1;

@@ -125,6 +125,10 @@ static void print_row(const struct table *table, const struct row *row, FILE *ou
 		fprintf(out, " failed: %s\n", row->explain);
 		return;
 	}
+	if (row->measure && !row->hist.count) {
+		fprintf(out, " %s\n", row->note);
+		return;
+	}
 	if (row->metric == METRIC_LATENCY) {
 		print_time(out, row_median(row, figure_p50));
 		print_time(out, row_median(row, figure_p99));

@@ -111,6 +111,7 @@ static void without_a_service_the_library_reaps_a_subscriber_that_held_it_back(v
 		assert_int_equal(value, i);
 	}
 	assert_int_equal(event_info(event).subscribers, 1);
+	pull_nothing(a);
 	assert_int_equal(node_stats(a).dead_peers, 1);
 }
 

@@ -111,7 +111,7 @@ finish() {
 }
 
 step "Starting the service of a private bus on port $RINGBUS_PORT"
-ringbusd --port "$RINGBUS_PORT" &
+ringbusd --quiet --port "$RINGBUS_PORT" &
 service=$!
 pids="$pids $service"
 until_true "the service" ringbus ls --quiet
@@ -137,7 +137,7 @@ echo "Both got every line, byte for byte."
 
 # ---- a large binary file, as one message
 
-cat "$build"/lib/libringbus.so* "$build"/tools/ringbus >"$work/binary"
+cat "$build/lib/libringbus.a" "$build/tools/ringbus" "$build/tools/ringbusd" >"$work/binary"
 find /usr/lib /usr/bin -type f -size +64k -print 2>/dev/null | LC_ALL=C sort >"$work/list"
 while [ "$(wc -c <"$work/binary")" -lt 41943040 ] && read -r file; do
 	cat -- "$file" >>"$work/binary" 2>/dev/null || :
@@ -201,7 +201,10 @@ wait "$look" || fail "the onlooker ended with status $?"
 # ---- a first figure
 
 step "A first latency figure, beside a bare cache line between two processes (64-byte messages)"
-"$bench" rtt --transport line,ringbus --size 64 || fail "the benchmark failed"
+"$bench" rtt --transport line,ringbus --size 64 &
+figure=$!
+pids="$pids $figure"
+wait "$figure" || fail "the benchmark failed"
 
 kill "$service"
 wait "$service" || fail "ringbusd ended with status $?"
