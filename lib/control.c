@@ -65,8 +65,8 @@ static int map_area(struct control *c)
 /* Completes or voids what a dead holder left: every step of every operation can be done again from what stands there. */
 static void repair(struct control *c)
 {
-	/* relaxed: written under the lock, which the kernel hands over in order */
-	uint64_t intent = shm_load_relaxed(&c->control->intent);
+	/* sync INTENT next holder: the record before what it tells of; pairs INTENT holder in control_intend() */
+	uint64_t intent = shm_load_acquire(&c->control->intent);
 	uint32_t index = (uint32_t)intent;
 
 	if (intent == 0)
@@ -150,7 +150,8 @@ static size_t collect_ranges(struct range *ranges, const struct region *region)
 		const struct layout_node *node = &region->nodes[s];
 
 		for (uint32_t t = 0; t < region->g.nodes; t++)
-			/* sync EXTENT allocator: names stored by earlier holders of the lock; pairs EXTENT sender in link_tx_open() */
+			/* sync EXTENT allocator: names stored by earlier holders; pairs EXTENT sender in
+			 * ring_offset() */
 			n = add_range(ranges, n, region, shm_load_acquire(&node->ring[t]), ring);
 		for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++) {
 			/* sync EXTENT allocator: as above; pairs EXTENT sender in send_pool_grow() */

@@ -66,7 +66,8 @@ int doorbell_sleep(struct shm_word *bell, uint64_t prepared, uint64_t timeout_ns
 {
 	int r;
 
-	/* acquire, for a waker that came before us; the wait itself compares the word again (BELL) */
+	/* sync BELL sleeper: a waker that came before us; the wait compares the word again; pairs BELL waker in
+	 * doorbell_wake() */
 	if (shm_load_acquire(bell) != prepared)
 		return 0;
 	r = futex_wait(bell, (uint32_t)prepared, timeout_ns);

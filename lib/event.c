@@ -428,7 +428,7 @@ int ringbus_event_find(struct ringbus_event **event, struct ringbus_node *node, 
 	struct control_event entry;
 	struct ringbus_event *e = NULL;
 	struct control c;
-	size_t bytes;
+	size_t bytes = 0;
 	int r = node_enter(node);
 
 	rb_fail_clear();

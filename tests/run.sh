@@ -32,20 +32,26 @@ say() {
 	echo "== $(($(date +%s) - begin)) s: $*"
 }
 
+# fails TEXT FILE: counts a build that did not come about and shows why.
+fails() {
+	echo "== $1"
+	grep -A12 -E 'error|ERROR|FAILED|warning' "$2" || tail -n 20 "$2"
+	broken=$((broken + 1))
+	return 1
+}
+
 # build DIR OPTIONS...: sets up or updates; false if it does not compile.
 build() {
 	dir=$1
 	shift
 	say "build $dir $*"
+	mkdir -p "$dir"
 	if [ ! -f "$dir/build.ninja" ]; then
-		rm -rf "$dir"
-		meson setup "$dir" --werror "$@" >"$dir.setup.log" 2>&1 || { cat "$dir.setup.log"; rm -f "$dir.setup.log"; broken=$((broken + 1)); return 1; }
-		mv "$dir.setup.log" "$dir/setup.log"
+		meson setup "$dir" --werror "$@" >"$dir/setup.log" 2>&1 || fails "setup of $dir" "$dir/setup.log" || return
 	else
-		meson configure "$dir" "$@" >/dev/null
-		meson setup --reconfigure "$dir" >"$dir/setup.log" 2>&1 || { cat "$dir/setup.log"; broken=$((broken + 1)); return 1; }
+		meson setup --reconfigure "$dir" "$@" >"$dir/setup.log" 2>&1 || fails "setup of $dir" "$dir/setup.log" || return
 	fi
-	ninja -C "$dir" >"$dir/ninja.log" 2>&1 || { grep -A12 -E 'error|FAILED' "$dir/ninja.log"; broken=$((broken + 1)); return 1; }
+	ninja -C "$dir" >"$dir/ninja.log" 2>&1 || fails "build of $dir" "$dir/ninja.log"
 }
 
 # run DIR NAME ARGUMENTS...: meson test; its log is counted at the end.
@@ -54,12 +60,14 @@ run() {
 	log=$2
 	shift 2
 	say "test $dir: $log"
-	meson test -C "$dir" --no-rebuild --logbase "$log" --print-errorlogs "$@" 2>&1 | grep -vE '^(ninja:|$|Full log|Ok:|Expected|Unexpected|Skipped:|Timeout:|Fail:)'
+	meson test -C "$dir" --no-rebuild --logbase "$log" --print-errorlogs "$@" 2>&1 |
+		grep -vE '^(ninja:|$|Full log|Ok:|Expected|Unexpected|Skipped:|Timeout:|Fail:)'
 	logs="$logs $dir/meson-logs/$log.json"
 }
 
 asan() {
-	build build-tests-asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -Dbench=false || return
+	build build-tests-asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false \
+		-Dbench=false || return
 	ASAN_OPTIONS=abort_on_error=0:detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		HARNESS_SLOW=4 run build-tests-asan asan --suite quick --timeout-multiplier 4
 }

@@ -10,7 +10,9 @@ import re
 import sys
 
 TREES = ("lib", "include", "tools", "tests", "bench")
-WARNINGS = {"long line", "long function", "one-ended tag"}
+# A rule leaves this list as soon as the tree keeps it.
+WARNINGS = {"long line", "very long line", "long function", "one-ended tag", "kill point never reached",
+            "relaxed without reason", "own word relaxed without reason"}
 LEVELS = {  # file stem -> level; a file includes only lower levels and its own header
     "base": 0, "atomic": 0, "error": 0, "layout": 1, "wire": 1, "region": 1, "ring": 2, "pool": 2, "repair": 2,
     "doorbell": 3, "peer": 3, "control": 3, "join": 3, "node": 4, "event": 4, "dispatch": 4, "signal": 4,
@@ -51,7 +53,9 @@ class Tidy:
                 self.add("long file", path, len(lines) - 1, "over 600 lines")
             for n, line in enumerate(lines, 1):
                 width = len(line.expandtabs(8))
-                if width > 120:
+                if width > 132:
+                    self.add("line without end", path, n, f"{width} columns")
+                elif width > 120:
                     self.add("very long line", path, n, f"{width} columns")
                 elif width > 100 and path.endswith((".c", ".h")):
                     self.add("long line", path, n, f"{width} columns")
@@ -119,7 +123,7 @@ class Tidy:
                 continue
             if line == "}" or line == "":
                 break
-            code += 1
+            code += 0 if SHARED.search(line) else 1  # one comment may stand above a group of accesses
             at -= 1
         return " ".join(re.sub(r"^\s*\*\s?", "", line.strip()) for line in reversed(text))
 
@@ -137,8 +141,9 @@ class Tidy:
                     continue
                 above = self.comment_above(lines, n)
                 if "relaxed" in m.group(1):
-                    if "relaxed:" not in above and not TAG.search(above):
-                        self.add("relaxed without reason", path, n, code.strip())
+                    if not re.search(r"\brelaxed[:,]", above) and not TAG.search(above):
+                        own = "own word " if m.group(0).startswith("own_") else ""
+                        self.add(own + "relaxed without reason", path, n, code.strip())
                 elif not TAG.search(above) and "own:" not in above and not m.group(0).startswith("own_"):
                     self.add("access without tag", path, n, code.strip())
         for tag, places in sorted(tags.items()):
