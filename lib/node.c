@@ -325,6 +325,7 @@ int ringbus_node_open(struct ringbus_node **out, const struct ringbus_node_optio
 		node_finish_close(node);
 		return rb_fail(r, "%s", detail);
 	}
+	rb_fail_clear();
 	*out = node;
 	return 0;
 }
@@ -341,6 +342,7 @@ void node_close_now(struct ringbus_node *node)
 	}
 	dispatch_pulled_done(node);
 	dispatch_give_all(node);
+	send_trim(node);
 	for (uint32_t s = 0; s < node->region->g.nodes; s++)
 		if (node->tx[s])
 			ring_tx_store_hint(&node->tx[s]->ring);

@@ -90,6 +90,7 @@ int control_reap_held(struct control *c)
 		if (slot_state(word) != SLOT_DEAD && slot_state(word) != SLOT_LEFT)
 			continue;
 		free_one(c, s, word);
+		control_reclaim(c, s);
 		freed++;
 	}
 	if (freed > 0)

@@ -2,7 +2,7 @@
 #include "ring.h"
 
 /* The later of two positions. */
-static uint64_t later(uint64_t a, uint64_t b)
+uint64_t ring_later(uint64_t a, uint64_t b)
 {
 	return (int64_t)(a - b) >= 0 ? a : b;
 }
@@ -38,7 +38,7 @@ static uint64_t header_at(const uint8_t *data, uint64_t at, uint64_t capacity)
 }
 
 /* From `at` to the first unpublished record, at most one capacity on. *bad: it met an invalid record. */
-static uint64_t walk(const uint8_t *data, uint64_t at, uint64_t capacity, bool *bad)
+uint64_t ring_walk(const uint8_t *data, uint64_t at, uint64_t capacity, bool *bad)
 {
 	uint64_t end = at + capacity;
 
@@ -106,8 +106,8 @@ void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data,
 		return;
 	}
 	/* sync HEAD successor: reads of the receiver before the head; pairs HEAD receiver in ring_rx_give() */
-	tx->head = later(shm_load_acquire(&rx->head) & ~7ull, start);
-	tx->tail = walk(data, later(tx->hinted, tx->head), capacity, &tx->lost);
+	tx->head = ring_later(shm_load_acquire(&rx->head) & ~7ull, start);
+	tx->tail = ring_walk(data, ring_later(tx->hinted, tx->head), capacity, &tx->lost);
 	if (tx->tail - tx->head > capacity)
 		tx->lost = true;
 	/* relaxed: own word; the receiver checks it again (RESYNC) */
@@ -184,9 +184,9 @@ void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const ui
 		return;
 	}
 	start = shm_load_relaxed(&ctl->start) & ~7ull; /* relaxed: after the acquire of `answered` */
-	rx->at = later(rx->given & ~7ull, start);
+	rx->at = ring_later(rx->given & ~7ull, start);
 	if (joining)
-		rx->at = walk(data, rx->at, capacity, &bad);
+		rx->at = ring_walk(data, rx->at, capacity, &bad);
 	/* sync HEAD receiver: the walk before the position; pairs HEAD sender in ring_tx_room_slow() */
 	shm_store_release(&own->head, rx->at);
 	rx->given = rx->at;

@@ -83,6 +83,10 @@ bool ring_rx_is_spoiled(struct ring_rx *rx);
 /* Refuses the pair's content and asks the sender to start anew. */
 void ring_rx_ask(struct ring_rx *rx);
 void ring_tx_store_hint(struct ring_tx *tx);
+/* The later of two positions. */
+uint64_t ring_later(uint64_t a, uint64_t b);
+/* From `at` to the first unpublished record, at most one capacity on. *bad: it met an invalid record. */
+uint64_t ring_walk(const uint8_t *data, uint64_t at, uint64_t capacity, bool *bad);
 /* Bytes of the record at `at` whose header is `word`; 0 if it is not valid. */
 uint64_t ring_record_valid(uint64_t word, uint64_t at, uint64_t capacity);
 

@@ -82,12 +82,17 @@ static void course(struct ringbus_node *node)
 
 static void victim(uint64_t unused)
 {
-	struct ringbus_node *node;
+	struct ringbus_node *node, *twin;
+	struct ringbus_address to;
 
 	shm_hooks = &hooks;
 	node = child_node(NULL);
+	twin = child_node(NULL);
 	course(node);
-	ringbus_node_close(node);
+	ringbus_node_address(twin, &to);
+	ringbus_contact_address(node, &to, "x", 1, 0);
+	ringbus_node_close(twin);
+	ringbus_node_close(node); /* both ends of their ring are free now */
 	shm_hooks = NULL;
 	flag_set(GONE_ON, 1);
 }
@@ -163,7 +168,7 @@ static const char *const points[] = {
 	"X_EMIT_PUBLISHED",	"X_EMIT_UNWOKEN",   "X_EVENT_BITS",	  "X_EVENT_FREED",    "X_EVENT_NAMED",
 	"X_EVENT_WORD",		"X_EXTENT_ALLOCATED", "X_JOIN_CLAIMED",	  "X_JOIN_LOCKED",    "X_JOIN_WALKED",
 	"X_LEFT_MARKED",	"X_NOTICE_EPOCH",   "X_PAIR_BIT",	  "X_PAIR_NAMED",     "X_POOL_BYTES",
-	"X_REAP_CLEANED",	"X_RING_BODY",	    "X_RING_HEAD",	  "X_RING_PAD",	      "X_RING_PUBLISHED",
+	"X_REAP_CLEANED",	"X_RECLAIM_HEAD",	"X_RING_BODY",	    "X_RING_HEAD",	  "X_RING_PAD",	      "X_RING_PUBLISHED",
 	"X_SIGNAL_COUNTED",
 };
 

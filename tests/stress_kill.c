@@ -60,6 +60,13 @@ static void check_accepted(unsigned incarnation, uint64_t got)
 	child_check(got <= accepted + 1);
 }
 
+/* Lets the rings fill, so that the dead leave many unread messages. */
+static void fall_behind(void)
+{
+	for (int i = 0; i < 25; i++)
+		pause_briefly();
+}
+
 static void stable_main(uint64_t index)
 {
 	struct ringbus_node_options o = {.size = sizeof(o), .peer_notices = true};
@@ -68,6 +75,7 @@ static void stable_main(uint64_t index)
 	static bool dead[INCARNATIONS];
 	struct ringbus_event *event;
 	struct ringbus_message m;
+	uint64_t total = 0;
 	unsigned who;
 	int rc;
 
@@ -93,6 +101,8 @@ static void stable_main(uint64_t index)
 		}
 		child_check(who < INCARNATIONS && !dead[who]);
 		check_message(&m, who, got[who]++);
+		if (index == 1 && ++total % 2000 == 0)
+			fall_behind();
 	}
 	for (unsigned i = 0; i < INCARNATIONS; i++)
 		check_accepted(i, got[i]);

@@ -1,0 +1,148 @@
+/* reclaim.c: memory that a freed slot does not need any more goes back to the system. Level 3.
+ *
+ * With the control lock held, and the slot FREE, so that nobody writes its page, its ends of rings, or its pool.
+ *
+ * Rings whose both slots are free: the true tail is stored as hint and head first, then the data pages are punched.
+ * Positions kept as they stood would leave head and lazy hint apart with every header 0, which reads as a spoiled pair. A
+ * death in between (X_RECLAIM_HEAD) leaves an empty ring with old bytes: the header at the tail is 0 all the same.
+ * Pool extents of the slot: given back when no ring of it holds anything unread by a living receiver and no borrow bit is
+ * set. Otherwise they stay for the slot's next owner. The name goes first (X_RECLAIM_UNNAMED: space without a name).
+ */
+#include "control_private.h"
+#include "pool.h"
+#include "ring.h"
+
+struct pair {
+	struct layout_ring_tx *tx;
+	struct layout_ring_rx *rx;
+	uint64_t offset;
+	void *map;
+};
+
+static bool is_free(const struct region *region, uint32_t slot)
+{
+	/* sync SLOT reader: under the lock, FREE stays; pairs SLOT writer in free_one() */
+	return slot_state(shm_load_acquire(&region->bells[slot].slot)) == SLOT_FREE;
+}
+
+static bool map_pair(const struct region *region, uint32_t from, uint32_t to, struct pair *p)
+{
+	/* sync EXTENT receiver: name before the space; pairs EXTENT sender in ring_offset() */
+	p->offset = shm_load_acquire(&region->nodes[from].ring[to]);
+	if (p->offset < region->g.fixed_bytes || (p->offset & (RB_PAGE - 1)) ||
+	    region_map(region, p->offset, layout_ring_extent_bytes(&region->g), true, false, &p->map) < 0)
+		return false;
+	p->tx = p->map;
+	p->rx = (void *)((char *)p->map + RB_PAGE + region->g.ring_bytes);
+	return true;
+}
+
+static void unmap_pair(const struct region *region, struct pair *p)
+{
+	region_unmap(region, p->map, layout_ring_extent_bytes(&region->g));
+}
+
+/* The first position without a record; false: nobody can say, the pair is spoiled or asks. */
+static bool true_tail(const struct region *region, const struct pair *p, uint64_t *tail)
+{
+	uint64_t at;
+	bool bad;
+
+	/* relaxed, all: the writers are gone (SLOT), or, where one lives, a moment more or less does not matter */
+	if (shm_load_relaxed(&p->rx->asked) != shm_load_relaxed(&p->tx->answered) || shm_load_relaxed(&p->tx->lost))
+		return false;
+	at = ring_later(shm_load_relaxed(&p->tx->hint) & ~7ull, shm_load_relaxed(&p->rx->head) & ~7ull);
+	at = ring_later(at, shm_load_relaxed(&p->tx->start) & ~7ull);
+	*tail = ring_walk((const uint8_t *)p->map + RB_PAGE, at, region->g.ring_bytes, &bad);
+	return !bad;
+}
+
+static void punch_pair(struct region *region, uint32_t from, uint32_t to)
+{
+	struct pair p;
+	uint64_t tail;
+
+	if (!map_pair(region, from, to, &p))
+		return;
+	if (true_tail(region, &p, &tail)) {
+		/* sync HINT sender: in place of the sender, who is gone; pairs HINT successor in ring_tx_init() */
+		shm_store_release(&p.tx->hint, tail);
+		/* sync HEAD receiver: in place of the receiver, who is gone; pairs HEAD successor in ring_tx_init() */
+		shm_store_release(&p.rx->head, tail);
+		KILL_POINT("X_RECLAIM_HEAD");
+		region_punch(region, p.offset + RB_PAGE, region->g.ring_bytes);
+	}
+	unmap_pair(region, &p);
+}
+
+/* Whether a living receiver still has something of this slot to read. */
+static bool is_unread(struct region *region, uint32_t slot)
+{
+	for (uint32_t to = 0; to < region->g.nodes; to++) {
+		struct pair p;
+		uint64_t tail;
+		bool unread;
+
+		if (is_free(region, to) || !map_pair(region, slot, to, &p))
+			continue;
+		/* sync HEAD sender: head before the borrow bits; pairs HEAD receiver in ring_rx_give() */
+		unread = !true_tail(region, &p, &tail) || shm_load_acquire(&p.rx->head) != tail;
+		unmap_pair(region, &p);
+		if (unread)
+			return true;
+	}
+	return false;
+}
+
+static bool is_borrowed(struct region *region, const struct pool_place *place)
+{
+	bool any = false;
+	void *map;
+
+	if (region_map(region, place->offset, place->bits_bytes, true, false, &map) < 0)
+		return true;
+	for (uint32_t i = 0; i < place->chunks * LAYOUT_MASK_WORDS && !any; i++)
+		/* sync BORROW sender: heads before bits; pairs BORROW receiver in borrow_chunk() */
+		any = shm_load_acquire(pool_bits(map, 0) + i) != 0;
+	region_unmap(region, map, place->bits_bytes);
+	return any;
+}
+
+static void reclaim_pool(struct region *region, uint32_t slot)
+{
+	const struct layout_node *node = &region->nodes[slot];
+	struct layout_node *own = NULL;
+	struct pool_place place;
+	void *map;
+
+	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++) {
+		if (!pool_place_read(&node->pool[i], &place) || place.offset < region->g.fixed_bytes)
+			continue;
+		if (!own) {
+			if (is_unread(region, slot) ||
+			    region_map(region, region->g.nodes_offset + (uint64_t)slot * RB_PAGE, RB_PAGE, true,
+				       false, &map) < 0)
+				return;
+			own = map;
+		}
+		if (is_borrowed(region, &place))
+			continue;
+		shm_store_relaxed(&own->pool[i].where, 0); /* relaxed: no descriptor leads here any more */
+		KILL_POINT("X_RECLAIM_UNNAMED");
+		region_punch(region, place.offset, place.bytes);
+	}
+	region_unmap(region, own, RB_PAGE);
+}
+
+void control_reclaim(struct control *c, uint32_t slot)
+{
+	struct region *region = c->region;
+
+	reclaim_pool(region, slot);
+	for (uint32_t other = 0; other < region->g.nodes; other++) {
+		if (other == slot || !is_free(region, other))
+			continue;
+		punch_pair(region, slot, other);
+		punch_pair(region, other, slot);
+	}
+}
