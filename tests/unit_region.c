@@ -245,7 +245,9 @@ static void fill_a_small_filesystem(uint64_t unused)
 	};
 	struct region *region;
 
-	child_check(unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	child_check(unshare(CLONE_NEWNS) == 0);
+	/* in a changed root "/" is no mount point: EINVAL, and nothing above us is shared */
+	child_check(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 || errno == EINVAL);
 	child_check(mount("tmpfs", bus_directory(), "tmpfs", 0, "size=256k,mode=0700") == 0);
 	child_ok(region_create(&region, &spec, false));
 	child_check(region_allocate(region, region->g.fixed_bytes, 4 << 20) == -ENOSPC);
