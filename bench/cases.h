@@ -10,7 +10,7 @@ struct request {
 	bool wait_asked, size_asked, subscribers_asked;
 	bool copy_asked;        /* --copy or --borrow */
 	struct bench bench;
-	unsigned runs;
+	unsigned runs, budget_s;
 	bool json, syscalls;
 	const char *report;
 };

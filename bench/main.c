@@ -30,6 +30,7 @@ enum {
 	OPTION_DURATION,
 	OPTION_SYSCALLS,
 	OPTION_NO_SYSCALLS,
+	OPTION_BUDGET,
 	OPTION_LIST,
 };
 
@@ -48,6 +49,7 @@ static const struct option options[] = {
 	{ "loan", no_argument, NULL, OPTION_LOAN },
 	{ "untouched", no_argument, NULL, OPTION_UNTOUCHED },
 	{ "runs", required_argument, NULL, 'r' },
+	{ "budget", required_argument, NULL, OPTION_BUDGET },
 	{ "ring-bytes", required_argument, NULL, 'R' },
 	{ "syscalls", no_argument, NULL, OPTION_SYSCALLS },
 	{ "no-syscalls", no_argument, NULL, OPTION_NO_SYSCALLS },
@@ -77,8 +79,10 @@ static void usage(FILE *out)
 	      "  --loan                      the sender writes in place\n"
 	      "  --untouched                 with --loan: only 8 bytes are written and read\n"
 	      "  --runs N                    passes over all transports, in turns (3)\n"
+	      "  --budget SECONDS            begin no pass that would not end in time (compare: 170)\n"
 	      "  --ring-bytes BYTES          ring, pipe and socket buffers (256K)\n"
-	      "  --syscalls                  also count system calls for each message, in a traced run\n"
+	      "  --syscalls, --no-syscalls   also count system calls for each message, in a traced run\n"
+	      "                              (compare: yes, others: no)\n"
 	      "  --json                      one JSON object a line instead of a table\n"
 	      "  --report DIR                also write rows.json and .hgrm files there\n"
 	      "  --list                      list the transports\n"
@@ -224,6 +228,7 @@ static void parse_option(struct request *request, int option)
 	case OPTION_LOAN: bench->loan = true; break;
 	case OPTION_UNTOUCHED: bench->untouched = bench->loan = true; break;
 	case 'r': request->runs = (unsigned)number(optarg, "runs", 1, ROW_PASSES_MAX); break;
+	case OPTION_BUDGET: request->budget_s = (unsigned)number(optarg, "budget", 0, 100000); break;
 	case 'R': bench->ring_bytes = number(optarg, "ring-bytes", 4096, 1ull << 32); break;
 	case OPTION_SYSCALLS: request->syscalls = true; break;
 	case OPTION_NO_SYSCALLS: request->syscalls = false; break;
@@ -283,7 +288,7 @@ static int measure(const struct verb *verb, const struct request *request)
 	}
 	sigaction(SIGINT, &interrupt, NULL);
 	sigaction(SIGTERM, &interrupt, NULL);
-	r = table_measure(&table, request->runs, request->syscalls);
+	r = table_measure(&table, request->runs, request->budget_s, request->syscalls);
 	if (r < 0)
 		fprintf(stderr, "ringbus-bench: %s\n", strerror(-r));
 	else
@@ -308,8 +313,10 @@ int main(int argc, char **argv)
 	int option;
 
 	find_cpus(&request.bench);
-	if (verb && !strcmp(verb->name, "compare"))
+	if (verb && !strcmp(verb->name, "compare")) {
 		request.syscalls = true;
+		request.budget_s = 170;
+	}
 	while ((option = getopt_long(argc, argv, "t:s:n:S:w:c:r:R:jd:h", options, NULL)) >= 0)
 		parse_option(&request, option);
 	if (!verb || optind + 1 != argc) {

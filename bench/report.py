@@ -85,12 +85,19 @@ def time_text(ns):
     return f"{ns / 1e6:.1f} ms"
 
 
+def decade_text(ns):
+    for limit, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
+        if ns >= limit:
+            return f"{ns / limit:g} {unit}"
+    return f"{ns:g} ns"
+
+
 def size_text(size):
     if size >= 1 << 20 and size % (1 << 20) == 0:
         return f"{size >> 20} MiB"
     if size >= 1 << 10 and size % (1 << 10) == 0:
         return f"{size >> 10} KiB"
-    return f"{size} B"
+    return f"{size / 1024:.0f} KiB" if size >= 10240 else f"{size} B"
 
 
 def count_text(value):
@@ -138,7 +145,7 @@ class Plot:
     """Axes with logarithmic or linear scales in a fixed box; the page scales it."""
 
     WIDTH, HEIGHT = 560, 320
-    LEFT, RIGHT, TOP, BOTTOM = 62, 8, 10, 42
+    LEFT, RIGHT, TOP, BOTTOM = 72, 26, 10, 42
 
     def __init__(self, x_range, y_range, x_label, y_label):
         self.x_range, self.y_range = x_range, y_range
@@ -213,7 +220,7 @@ def svg_box(width, height, parts, legend):
     x, y = 0, height + 16
     keys = []
     for name in legend:
-        step = 26 + 7.2 * len(name)
+        step = 30 + 7.6 * len(name)
         if x + step > width:
             x, y = 0, y + 18
         dash = ' stroke-dasharray="5 4"' if name in LIMITS else ""
@@ -242,8 +249,8 @@ def plot_percentiles(directory, rows):
         return ""
     values = [y for _, points in curves for _, y in points]
     plot = Plot((1, 1e5), (10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values)))),
-                "percentile", "nanoseconds")
-    plot.decades_y(time_text)
+                "percentile", "")
+    plot.decades_y(decade_text)
     for inverse, text in ((1, "0"), (2, "50"), (10, "90"), (100, "99"), (1e3, "99.9"), (1e4, "99.99"), (1e5, "99.999")):
         plot.tick_x(inverse, text)
     for row, points in curves:

@@ -117,13 +117,22 @@ static void progress(const struct row *row, unsigned pass, unsigned passes, unsi
 		fprintf(stderr, "\r\033[K");
 }
 
-int table_measure(struct table *table, unsigned passes, bool count_syscalls)
+/* Whether another pass, as long as those so far, still fits. */
+static bool fits(uint64_t began_ns, unsigned pass, unsigned budget_s)
+{
+	uint64_t spent = clock_of(CLOCK_MONOTONIC) - began_ns;
+
+	return pass == 0 || budget_s == 0 || spent + spent / pass <= budget_s * 1000000000ull;
+}
+
+int table_measure(struct table *table, unsigned passes, unsigned budget_s, bool count_syscalls)
 {
 	struct run *run = malloc(sizeof(*run));
+	uint64_t began = clock_of(CLOCK_MONOTONIC);
 	double line = 0;
 	int r = run ? 0 : -ENOMEM;
 
-	for (unsigned pass = 0; pass < passes && r == 0; pass++)
+	for (unsigned pass = 0; pass < passes && r == 0 && fits(began, pass, budget_s); pass++)
 		for (unsigned i = 0; i < table->count && r == 0; i++) {
 			struct row *row = &table->rows[i];
 

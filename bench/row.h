@@ -56,8 +56,9 @@ struct row_ratio {
 /* Adds a row; NULL: no memory. */
 struct row *table_add(struct table *table);
 void table_free(struct table *table);
-/* Measures all rows passes times, taking turns. Progress on standard error when that is a terminal. */
-int table_measure(struct table *table, unsigned passes, bool count_syscalls);
+/* Measures all rows passes times, taking turns; begins no pass that would not end within budget_s seconds (0: any).
+ * Progress on standard error when that is a terminal. */
+int table_measure(struct table *table, unsigned passes, unsigned budget_s, bool count_syscalls);
 /* The figure that is compared. */
 double row_figure(const struct row *row, const struct row_pass *pass);
 double row_median(const struct row *row, double (*figure)(const struct row *, const struct row_pass *));

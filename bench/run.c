@@ -70,6 +70,8 @@ void flow_stop(struct flow *flow, uint64_t messages)
 	flow->end = clock_ticks();
 	__atomic_store_n(&flow->timed, 0, __ATOMIC_RELEASE);
 	flow->cpu_ns = clock_of(CLOCK_PROCESS_CPUTIME_ID) - flow->cpu_start_ns;
+	if (!flow->start)
+		return; /* too few messages */
 	getrusage(RUSAGE_SELF, &usage);
 	flow->switches = (uint64_t)usage.ru_nivcsw - flow->switches;
 	flow->sleeps = (uint64_t)usage.ru_nvcsw - flow->sleeps;

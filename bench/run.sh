@@ -40,7 +40,7 @@ esac
 
 # 1 says that a row failed or lost messages; the report shows which
 status=0
-"$build/bench/ringbus-bench" compare --runs "$runs" --report "$out" "$@" || status=$?
+"$build/bench/ringbus-bench" compare --runs "$runs" --budget 540 --report "$out" "$@" || status=$?
 [ "$status" -le 1 ] || exit "$status"
 python3 "$here/report.py" "$out" >"$out/report.html"
 python3 "$here/report.py" --markdown "$out" >"$out/table.md"

@@ -1,34 +1,35 @@
 /* ringbus.h: the whole public interface of libringbus. SPDX-License-Identifier: MIT
  *
- * ringbus is a brokerless shared-memory ring bus for processes on one Linux machine. Three calls send the
- * first message:
+ * ringbus is a brokerless shared-memory ring bus for processes on one Linux machine. Three calls
+ *send the first message:
  *
  *	ringbus_node_open(&node, NULL);
  *	ringbus_event_create(&event, node, "news", NULL);
  *	ringbus_emit(event, "hello", 5, 0);
  *
  * Common rules, true of every function unless it says otherwise:
- *  - Returns 0 or a positive figure on success and a negative errno code on failure; outputs are untouched on
- *    failure. ringbus_strerror() has a text for each code, ringbus_error_detail() the cause in this case.
- *  - Timeouts are relative, in nanoseconds; 0 tries once. RINGBUS_FOREVER is allowed only where the call waits
- *    for nobody in particular (messages, signals); sends treat it as RINGBUS_SEND_MAX_NS.
+ *  - Returns 0 or a positive figure on success and a negative errno code on failure; outputs are
+ *untouched on failure. ringbus_strerror() has a text for each code, ringbus_error_detail() the
+ *cause in this case.
+ *  - Timeouts are relative, in nanoseconds; 0 tries once. RINGBUS_FOREVER is allowed only where the
+ *call waits for nobody in particular (messages, signals); sends treat it as RINGBUS_SEND_MAX_NS.
  *  - A node may be used by any thread. Not async-signal-safe, except ringbus_service_stop().
- *  - In a forked child each call on the parent's node returns -ENOTCONN, except ringbus_node_close(), which
- *    frees the child's copy and leaves the parent's membership alone.
+ *  - In a forked child each call on the parent's node returns -ENOTCONN, except
+ *ringbus_node_close(), which frees the child's copy and leaves the parent's membership alone.
  *  - Option structs begin with their size; zero in any other member means the default.
  *
  * Error codes:
  *  -EACCES no permission, or an impostor holds the port   -EAGAIN no room now (timeout 0)
- *  -EBADMSG the other side of a pair is corrupt           -EBUSY used by another thread, or re-entered
- *  -EEXIST a live event or node has this name             -EFAULT the region was truncated under us
- *  -EINVAL misuse                                         -EMSGSIZE over the limit, or buffer too small
- *  -ENFILE no free event                                  -ENOENT no such event (or no owner at present)
- *  -ENOSPC the shared-memory filesystem is full           -ENOTCONN forked child, or node closed
- *  -ENOTSUP the kernel is too old                         -ENOTUNIQ several nodes have this process id
- *  -EPERM no right to emit or dissolve                    -EPROTO other layout, or not a ringbus service
- *  -ESRCH the target is not on the bus                    -ESTALE our membership was lost
- *  -ETIMEDOUT room, answer or lock did not come in time   -EUSERS no free slot
- *  -ECONNREFUSED no service listens on the port
+ *  -EBADMSG the other side of a pair is corrupt           -EBUSY used by another thread, or
+ *re-entered -EEXIST a live event or node has this name             -EFAULT the region was truncated
+ *under us -EINVAL misuse                                         -EMSGSIZE over the limit, or
+ *buffer too small -ENFILE no free event                                  -ENOENT no such event (or
+ *no owner at present) -ENOSPC the shared-memory filesystem is full           -ENOTCONN forked
+ *child, or node closed -ENOTSUP the kernel is too old                         -ENOTUNIQ several
+ *nodes have this process id -EPERM no right to emit or dissolve                    -EPROTO other
+ *layout, or not a ringbus service -ESRCH the target is not on the bus                    -ESTALE
+ *our membership was lost -ETIMEDOUT room, answer or lock did not come in time   -EUSERS no free
+ *slot -ECONNREFUSED no service listens on the port
  */
 #ifndef RINGBUS_H
 #define RINGBUS_H
@@ -52,21 +53,22 @@ extern "C" {
 #endif
 
 #define RINGBUS_DEFAULT_PORT 54121
-#define RINGBUS_NAME_MAX 255               /* bytes of an event id or node name, without the final 0 */
+#define RINGBUS_NAME_MAX 255 /* bytes of an event id or node name, without the final 0 */
 #define RINGBUS_FOREVER UINT64_MAX
 #define RINGBUS_SEND_MAX_NS 60000000000ull /* longest that a send waits */
-#define RINGBUS_NO_SPIN UINT64_MAX         /* for ringbus_node_options.spin_ns */
+#define RINGBUS_NO_SPIN UINT64_MAX	   /* for ringbus_node_options.spin_ns */
 
-struct ringbus_node;    /* one membership of the bus */
-struct ringbus_event;   /* one event as seen by one node; freed with the node */
-struct ringbus_borrow;  /* a received payload kept beyond its turn */
+struct ringbus_node;	/* one membership of the bus */
+struct ringbus_event;	/* one event as seen by one node; freed with the node */
+struct ringbus_borrow;	/* a received payload kept beyond its turn */
 struct ringbus_service; /* a bootstrap service */
 
 /* Who a node is. pid is 0 when the node lives in a pid namespace that the service cannot see. */
 struct ringbus_address {
 	uint32_t pid;
 	uint32_t slot;
-	uint32_t generation; /* counts owners of the slot; 0 means "whoever has the slot now" when sending */
+	uint32_t generation; /* counts owners of the slot; 0 means "whoever has the slot now" when
+				sending */
 };
 
 enum ringbus_kind {
@@ -80,29 +82,29 @@ enum ringbus_notice {
 	RINGBUS_EVENT_DISSOLVED = 2, /* its owner dissolved it; the subscription is over */
 	RINGBUS_EVENT_ORPHANED = 3,  /* its owner left or died; the subscription stays */
 	RINGBUS_PEER_JOINED = 4,     /* message.sender joined */
-	RINGBUS_PEER_LEFT = 5,       /* message.sender closed its node; comes after its last message */
-	RINGBUS_PEER_DIED = 6,       /* message.sender died; comes after its last message */
-	RINGBUS_LOST = 7,            /* count messages of message.sender were lost and none came after them */
+	RINGBUS_PEER_LEFT = 5, /* message.sender closed its node; comes after its last message */
+	RINGBUS_PEER_DIED = 6, /* message.sender died; comes after its last message */
+	RINGBUS_LOST = 7, /* count messages of message.sender were lost and none came after them */
 };
 
-/* One received message. data is valid until the handler returns (or, when pulled with ringbus_next(), until the
- * next call that receives on this node); it lies in shared memory that the sender may still write, so copy it
- * before you check it when the sender is not trusted. */
+/* One received message. data is valid until the handler returns (or, when pulled with
+ * ringbus_next(), until the next call that receives on this node); it lies in shared memory that
+ * the sender may still write, so copy it before you check it when the sender is not trusted. */
 struct ringbus_message {
 	enum ringbus_kind kind;
-	enum ringbus_notice notice;    /* for RINGBUS_NOTICE */
+	enum ringbus_notice notice; /* for RINGBUS_NOTICE */
 	struct ringbus_address sender;
-	struct ringbus_event *event;   /* for events and event notices, else NULL */
-	const void *data;              /* never NULL for events and contacts, also when size is 0 */
-	size_t size;                   /* bytes */
-	uint64_t lost;                 /* messages of this sender lost just before this one */
-	uint64_t count;                /* for notices */
-	struct ringbus_node *node;     /* the receiving node */
-	uint64_t internal[4];          /* for ringbus_borrow() */
+	struct ringbus_event *event; /* for events and event notices, else NULL */
+	const void *data;	     /* never NULL for events and contacts, also when size is 0 */
+	size_t size;		     /* bytes */
+	uint64_t lost;		     /* messages of this sender lost just before this one */
+	uint64_t count;		     /* for notices */
+	struct ringbus_node *node;   /* the receiving node */
+	uint64_t internal[4];	     /* for ringbus_borrow() */
 };
 
-/* Called for one message at a time. May call any function of the node except those that receive; may close the
- * node (the close takes effect when the handler returns). */
+/* Called for one message at a time. May call any function of the node except those that receive;
+ * may close the node (the close takes effect when the handler returns). */
 typedef void (*ringbus_handler)(const struct ringbus_message *message, void *user);
 
 /* Called with the number of signals since the last call. */
@@ -114,48 +116,64 @@ typedef void (*ringbus_signal_handler)(uint64_t count, void *user);
 RINGBUS_API const char *ringbus_version(void);
 /* Text for an errno code of either sign; never NULL. Thread-safe, static storage. */
 RINGBUS_API const char *ringbus_strerror(int error);
-/* The cause of the last failure in this thread, in words, with what to do next; "" if none. Valid until this
- * thread's next failing call. */
+/* The cause of the last failure in this thread, in words, with what to do next; "" if none. Valid
+ * until this thread's next failing call. */
 RINGBUS_API const char *ringbus_error_detail(void);
-/* Sends the library's log lines to fn (NULL: silent, the default; RINGBUS_LOG=debug in the environment: stderr).
- * Level as in syslog, 3 error to 7 debug. Call it before any other thread uses the library. */
+/* Sends the library's log lines to fn (NULL: silent, the default; RINGBUS_LOG=debug in the
+ * environment: stderr). Level as in syslog, 3 error to 7 debug. Call it before any other thread
+ * uses the library. */
 RINGBUS_API void ringbus_set_log(void (*fn)(int level, const char *text, void *user), void *user);
 
 /* ---- node ---- */
 
 struct ringbus_node_options {
 	size_t size;
-	unsigned port;            /* 0: RINGBUS_PORT in the environment, else 54121 */
-	const char *directory;    /* NULL: $RINGBUS_DIR, /run/ringbus, /dev/shm/ringbus-UID, the first with this port */
-	const char *name;         /* optional node name, unique among the living, up to 255 bytes */
-	uint64_t timeout_ns;      /* bound of open, close and control calls; 0: 1 s (open with autostart: 5 s) */
-	uint64_t spin_ns;         /* longest spin before sleeping; 0: adaptive, up to 50 us; RINGBUS_NO_SPIN: none */
-	bool autostart;           /* start ringbusd when no service answers */
-	bool single_sender;       /* one thread sends: no lock is taken; two at once give -EBUSY in debug builds */
-	bool peer_notices;        /* deliver RINGBUS_PEER_* notices */
-	bool no_safety_wake;      /* never wake up to look; for tests that prove no wake-up is lost */
-	bool sigbus_guard;        /* survive truncation of the region: calls return -EFAULT. Takes over SIGBUS, chained */
-	ringbus_handler on_notice; /* gets notices in listen and poll; NULL: none. Pulling always gives them */
+	unsigned port;	       /* 0: RINGBUS_PORT in the environment, else 54121 */
+	const char *directory; /* NULL: $RINGBUS_DIR, /run/ringbus, /dev/shm/ringbus-UID, the first
+				  with this port */
+	const char *name;      /* optional node name, unique among the living, up to 255 bytes */
+	uint64_t timeout_ns; /* bound of open, close and control calls; 0: 1 s (open with autostart:
+				5 s) */
+	uint64_t spin_ns;    /* longest spin before sleeping; 0: adaptive, up to 50 us;
+				RINGBUS_NO_SPIN: none */
+	bool autostart;	     /* start ringbusd when no service answers */
+	bool single_sender;  /* one thread sends: no lock is taken; two at once give -EBUSY in debug
+				builds */
+	bool peer_notices;   /* deliver RINGBUS_PEER_* notices */
+	bool no_safety_wake; /* never wake up to look; for tests that prove no wake-up is lost */
+	bool sigbus_guard;   /* survive truncation of the region: calls return -EFAULT. Takes over
+				SIGBUS, chained */
+	ringbus_handler on_notice; /* gets notices in listen and poll; NULL: none. Pulling always
+				      gives them */
 	void *on_notice_user;
 };
 
 /* Joins the bus. options may be NULL. Blocks up to options->timeout_ns on the service only.
- * -ECONNREFUSED no service; -EACCES no permission, or the port is held by a stranger; -EPROTO another layout;
- * -EUSERS all slots taken; -EEXIST name in use; -ENOSPC; -ETIMEDOUT; -EINVAL name too long or not UTF-8, port > 65535. */
-RINGBUS_API int ringbus_node_open(struct ringbus_node **node, const struct ringbus_node_options *options);
-/* Leaves the bus; its events become orphans or end. NULL is allowed. Stops and joins the listening thread. Called
- * from a handler it takes effect when the handler returns. Payloads borrowed from others stay valid until released. */
+ * -ECONNREFUSED no service; -EACCES no permission, or the port is held by a stranger; -EPROTO
+ * another layout; -EUSERS all slots taken; -EEXIST name in use; -ENOSPC; -ETIMEDOUT; -EINVAL name
+ * too long or not UTF-8, port > 65535. */
+RINGBUS_API int ringbus_node_open(struct ringbus_node **node,
+				  const struct ringbus_node_options *options);
+/* Leaves the bus; its events become orphans or end. NULL is allowed. Stops and joins the listening
+ * thread. Called from a handler it takes effect when the handler returns. Payloads borrowed from
+ * others stay valid until released. */
 RINGBUS_API void ringbus_node_close(struct ringbus_node *node);
-RINGBUS_API int ringbus_node_address(const struct ringbus_node *node, struct ringbus_address *address);
+RINGBUS_API int ringbus_node_address(const struct ringbus_node *node,
+				     struct ringbus_address *address);
 /* Address of the live node with this name. -ESRCH if there is none. */
-RINGBUS_API int ringbus_node_find(struct ringbus_node *node, const char *name, struct ringbus_address *address);
+RINGBUS_API int ringbus_node_find(struct ringbus_node *node, const char *name,
+				  struct ringbus_address *address);
 /* Address of the live node of a process. -ESRCH not on the bus; -ENOTUNIQ it has several nodes. */
-RINGBUS_API int ringbus_node_find_pid(struct ringbus_node *node, uint32_t pid, struct ringbus_address *address);
-/* A descriptor for epoll, libuv, GLib, asyncio: level-triggered, readable while anything may be pending. Drain with
- * ringbus_poll(). Belongs to the node: do not read or close it. Starts one helper thread. */
+RINGBUS_API int ringbus_node_find_pid(struct ringbus_node *node, uint32_t pid,
+				      struct ringbus_address *address);
+/* A descriptor for epoll, libuv, GLib, asyncio: level-triggered, readable while anything may be
+ * pending. Drain with ringbus_poll(). Belongs to the node: do not read or close it. Starts one
+ * helper thread. */
 RINGBUS_API int ringbus_node_fd(struct ringbus_node *node);
-/* Who had no room when this thread's last send failed with -EAGAIN or -ETIMEDOUT. -ENOENT if nobody did. */
-RINGBUS_API int ringbus_node_held_back_by(const struct ringbus_node *node, struct ringbus_address *address);
+/* Who had no room when this thread's last send failed with -EAGAIN or -ETIMEDOUT. -ENOENT if nobody
+ * did. */
+RINGBUS_API int ringbus_node_held_back_by(const struct ringbus_node *node,
+					  struct ringbus_address *address);
 /* Gives pool memory that is not in use back to the system. */
 RINGBUS_API int ringbus_node_trim(struct ringbus_node *node);
 /* Largest payload in bytes that this bus carries. */
@@ -163,22 +181,23 @@ RINGBUS_API size_t ringbus_node_payload_max(const struct ringbus_node *node);
 
 struct ringbus_node_stats {
 	size_t size;
-	uint64_t sent;            /* messages published, one per receiver */
+	uint64_t sent; /* messages published, one per receiver */
 	uint64_t sent_bytes;
-	uint64_t received;        /* messages delivered */
+	uint64_t received; /* messages delivered */
 	uint64_t received_bytes;
-	uint64_t dropped_lossy;   /* not sent to lossy subscribers without room */
-	uint64_t dropped_gone;    /* receivers that were gone at publication */
+	uint64_t dropped_lossy;	       /* not sent to lossy subscribers without room */
+	uint64_t dropped_gone;	       /* receivers that were gone at publication */
 	uint64_t dropped_unsubscribed; /* received but nobody here wanted it */
-	uint64_t full;            /* sends that found no room */
-	uint64_t wakes;           /* wake system calls made */
-	uint64_t sleeps;          /* times slept in the inbox */
-	uint64_t safety_wakes;    /* sleeps ended by the safety wake that found work */
-	uint64_t corrupt;         /* pairs resynchronised */
-	uint64_t dead_peers;      /* deaths of peers noticed */
+	uint64_t full;		       /* sends that found no room */
+	uint64_t wakes;		       /* wake system calls made */
+	uint64_t sleeps;	       /* times slept in the inbox */
+	uint64_t safety_wakes;	       /* sleeps ended by the safety wake that found work */
+	uint64_t corrupt;	       /* pairs resynchronised */
+	uint64_t dead_peers;	       /* deaths of peers noticed */
 };
 /* This node's own counters. stats->size must be set by the caller. */
-RINGBUS_API int ringbus_node_stats(const struct ringbus_node *node, struct ringbus_node_stats *stats);
+RINGBUS_API int ringbus_node_stats(const struct ringbus_node *node,
+				   struct ringbus_node_stats *stats);
 
 /* ---- events ---- */
 
@@ -190,70 +209,80 @@ enum ringbus_mode {
 struct ringbus_event_options {
 	size_t size;
 	enum ringbus_mode mode;
-	ringbus_handler handler; /* MULTI: the creator receives others' emissions through it; SINGLE: ignored */
+	ringbus_handler handler; /* MULTI: the creator receives others' emissions through it;
+				    SINGLE: ignored */
 	void *user;
-	bool receive;            /* MULTI: receive also without a handler (for pulling) */
-	bool lossy;              /* no subscriber ever holds an emitter back */
+	bool receive; /* MULTI: receive also without a handler (for pulling) */
+	bool lossy;   /* no subscriber ever holds an emitter back */
 };
 
-/* Creates an event, or takes over one whose creator left or died. id: up to 255 bytes of UTF-8; NULL or "" makes a
- * fresh unique id, see ringbus_event_id(). options NULL: SINGLE.
- * -EEXIST a live creator or member holds it; -EINVAL bad id or mode; -ENFILE table full; -ETIMEDOUT control lock. */
-RINGBUS_API int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node, const char *id,
-				     const struct ringbus_event_options *options);
+/* Creates an event, or takes over one whose creator left or died. id: up to 255 bytes of UTF-8;
+ * NULL or "" makes a fresh unique id, see ringbus_event_id(). options NULL: SINGLE. -EEXIST a live
+ * creator or member holds it; -EINVAL bad id or mode; -ENFILE table full; -ETIMEDOUT control lock.
+ */
+RINGBUS_API int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node,
+				     const char *id, const struct ringbus_event_options *options);
 
 struct ringbus_subscribe_options {
 	size_t size;
-	ringbus_handler handler; /* NULL: for pulling; in listen and poll such messages are counted and dropped */
+	ringbus_handler handler; /* NULL: for pulling; in listen and poll such messages are counted
+				    and dropped */
 	void *user;
-	bool must_exist;         /* -ENOENT instead of a pending subscription */
-	bool lossy;              /* never hold an emitter back; losses are counted in message.lost */
-	bool emit_only;          /* MULTI: membership without delivery */
+	bool must_exist; /* -ENOENT instead of a pending subscription */
+	bool lossy;	 /* never hold an emitter back; losses are counted in message.lost */
+	bool emit_only;	 /* MULTI: membership without delivery */
 };
 
-/* Subscribes; effective on return, rights included. Allowed before the event exists: honoured when it is created.
- * Again: replaces handler and options. -EINVAL bad id, or own SINGLE event; -ENOENT must_exist; -ENFILE; -ETIMEDOUT. */
-RINGBUS_API int ringbus_subscribe(struct ringbus_event **event, struct ringbus_node *node, const char *id,
-				  const struct ringbus_subscribe_options *options);
-/* Ends the subscription. Its handler will not run again once this returned (called in a handler: once that handler
- * returned). Do not hold a lock that the handler takes. -ENOENT not subscribed; -EINVAL own SINGLE event. */
+/* Subscribes; effective on return, rights included. Allowed before the event exists: honoured when
+ * it is created. Again: replaces handler and options. -EINVAL bad id, or own SINGLE event; -ENOENT
+ * must_exist; -ENFILE; -ETIMEDOUT. */
+RINGBUS_API int ringbus_subscribe(struct ringbus_event **event, struct ringbus_node *node,
+				  const char *id, const struct ringbus_subscribe_options *options);
+/* Ends the subscription. Its handler will not run again once this returned (called in a handler:
+ * once that handler returned). Do not hold a lock that the handler takes. -ENOENT not subscribed;
+ * -EINVAL own SINGLE event. */
 RINGBUS_API int ringbus_unsubscribe(struct ringbus_event *event);
 /* Ends an event for all. -EPERM not the creator, or MULTI; -ENOENT no such event any more. */
 RINGBUS_API int ringbus_event_dissolve(struct ringbus_event *event);
 /* A handle to an event that exists or has subscribers. -ENOENT otherwise. */
-RINGBUS_API int ringbus_event_find(struct ringbus_event **event, struct ringbus_node *node, const char *id);
+RINGBUS_API int ringbus_event_find(struct ringbus_event **event, struct ringbus_node *node,
+				   const char *id);
 /* Its id; valid as long as the node. */
 RINGBUS_API const char *ringbus_event_id(const struct ringbus_event *event);
 /* Waits until at least count nodes other than this one receive the event. -ETIMEDOUT; -ENOENT. */
-RINGBUS_API int ringbus_event_wait_subscribers(struct ringbus_event *event, unsigned count, uint64_t timeout_ns);
+RINGBUS_API int ringbus_event_wait_subscribers(struct ringbus_event *event, unsigned count,
+					       uint64_t timeout_ns);
 
 struct ringbus_event_info {
 	size_t size;
-	bool exists;                  /* has a creator (SINGLE) or members (MULTI) */
+	bool exists; /* has a creator (SINGLE) or members (MULTI) */
 	enum ringbus_mode mode;
 	struct ringbus_address owner; /* for SINGLE */
-	unsigned subscribers;         /* nodes that receive it */
-	unsigned members;             /* nodes that may emit it */
-	bool subscribed;              /* this node is among the subscribers or members by subscription */
+	unsigned subscribers;	      /* nodes that receive it */
+	unsigned members;	      /* nodes that may emit it */
+	bool subscribed; /* this node is among the subscribers or members by subscription */
 };
 RINGBUS_API int ringbus_event_info(struct ringbus_event *event, struct ringbus_event_info *info);
-/* Handles of all events that this node is subscribed to (own MULTI events with handler included). Writes up to
- * capacity handles; returns how many there are. events may be NULL with capacity 0. */
-RINGBUS_API int ringbus_subscriptions(struct ringbus_node *node, struct ringbus_event **events, size_t capacity);
+/* Handles of all events that this node is subscribed to (own MULTI events with handler included).
+ * Writes up to capacity handles; returns how many there are. events may be NULL with capacity 0. */
+RINGBUS_API int ringbus_subscriptions(struct ringbus_node *node, struct ringbus_event **events,
+				      size_t capacity);
 
 /* ---- sending ---- */
 
-/* Emits to all subscribers but this node. All or nothing: -EAGAIN (timeout 0) and -ETIMEDOUT mean that nobody got
- * it; see ringbus_node_held_back_by(). Returns the number of receivers. Copies data; NULL is allowed with size 0.
- * No system call while all receivers are awake. -EPERM no right; -ENOENT no creator at present, or dissolved;
- * -EMSGSIZE; -ENOSPC; -EBADMSG; -ESTALE; -EBUSY. */
-RINGBUS_API int ringbus_emit(struct ringbus_event *event, const void *data, size_t size, uint64_t timeout_ns);
-/* Sends to the node of one process. -ESRCH not on the bus; -ENOTUNIQ several nodes; -EINVAL itself; else as emit. */
-RINGBUS_API int ringbus_contact(struct ringbus_node *node, uint32_t pid, const void *data, size_t size,
-				uint64_t timeout_ns);
+/* Emits to all subscribers but this node. All or nothing: -EAGAIN (timeout 0) and -ETIMEDOUT mean
+ * that nobody got it; see ringbus_node_held_back_by(). Returns the number of receivers. Copies
+ * data; NULL is allowed with size 0. No system call while all receivers are awake. -EPERM no right;
+ * -ENOENT no creator at present, or dissolved; -EMSGSIZE; -ENOSPC; -EBADMSG; -ESTALE; -EBUSY. */
+RINGBUS_API int ringbus_emit(struct ringbus_event *event, const void *data, size_t size,
+			     uint64_t timeout_ns);
+/* Sends to the node of one process. -ESRCH not on the bus; -ENOTUNIQ several nodes; -EINVAL itself;
+ * else as emit. */
+RINGBUS_API int ringbus_contact(struct ringbus_node *node, uint32_t pid, const void *data,
+				size_t size, uint64_t timeout_ns);
 /* The same by address (slot and generation; pid is not looked at). */
-RINGBUS_API int ringbus_contact_address(struct ringbus_node *node, const struct ringbus_address *to, const void *data,
-					size_t size, uint64_t timeout_ns);
+RINGBUS_API int ringbus_contact_address(struct ringbus_node *node, const struct ringbus_address *to,
+					const void *data, size_t size, uint64_t timeout_ns);
 
 /* Writable shared memory lent to the sender: a payload written here is not copied again. */
 struct ringbus_loan {
@@ -262,12 +291,14 @@ struct ringbus_loan {
 	struct ringbus_node *node;
 	uint64_t internal[2];
 };
-/* Lends size bytes of this node's pool. -EAGAIN/-ETIMEDOUT pool in use; -EMSGSIZE; -ENOSPC. The loan ends with
- * ringbus_emit_loan(), ringbus_contact_loan() or ringbus_loan_cancel(). */
-RINGBUS_API int ringbus_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan, uint64_t timeout_ns);
-/* As ringbus_emit() and ringbus_contact_address() with the loan's memory (the first loan->size bytes, which may have been made
- * smaller). On failure the loan stays with the caller. */
-RINGBUS_API int ringbus_emit_loan(struct ringbus_event *event, struct ringbus_loan *loan, uint64_t timeout_ns);
+/* Lends size bytes of this node's pool. -EAGAIN/-ETIMEDOUT pool in use; -EMSGSIZE; -ENOSPC. The
+ * loan ends with ringbus_emit_loan(), ringbus_contact_loan() or ringbus_loan_cancel(). */
+RINGBUS_API int ringbus_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan,
+			     uint64_t timeout_ns);
+/* As ringbus_emit() and ringbus_contact_address() with the loan's memory (the first loan->size
+ * bytes, which may have been made smaller). On failure the loan stays with the caller. */
+RINGBUS_API int ringbus_emit_loan(struct ringbus_event *event, struct ringbus_loan *loan,
+				  uint64_t timeout_ns);
 RINGBUS_API int ringbus_contact_loan(struct ringbus_node *node, const struct ringbus_address *to,
 				     struct ringbus_loan *loan, uint64_t timeout_ns);
 /* Gives a loan back unsent. A loan with data NULL is ignored. */
@@ -276,27 +307,33 @@ RINGBUS_API void ringbus_loan_cancel(struct ringbus_loan *loan);
 /* ---- receiving ---- */
 /* One way at a time: a second receiver at the same moment gets -EBUSY. */
 
-/* Sets the handler of contacts and starts a thread on which all handlers of the node run, one at a time. Returns at
- * once. -EBUSY already listening. */
+/* Sets the handler of contacts and starts a thread on which all handlers of the node run, one at a
+ * time. Returns at once. -EBUSY already listening. */
 RINGBUS_API int ringbus_listen(struct ringbus_node *node, ringbus_handler on_contact, void *user);
 /* Stops and joins the thread. What was not yet delivered is kept. 0 also when not listening. */
 RINGBUS_API int ringbus_listen_stop(struct ringbus_node *node);
-/* Sets the handler of contacts for ringbus_poll() without starting a thread. NULL: contacts are counted and dropped. */
-RINGBUS_API int ringbus_on_contact(struct ringbus_node *node, ringbus_handler on_contact, void *user);
-/* Delivers up to limit messages (0: 256) to handlers in this thread; never blocks. Returns how many were taken. */
+/* Sets the handler of contacts for ringbus_poll() without starting a thread. NULL: contacts are
+ * counted and dropped. */
+RINGBUS_API int ringbus_on_contact(struct ringbus_node *node, ringbus_handler on_contact,
+				   void *user);
+/* Delivers up to limit messages (0: 256) to handlers in this thread; never blocks. Returns how many
+ * were taken. */
 RINGBUS_API int ringbus_poll(struct ringbus_node *node, unsigned limit);
 /* Blocks until something may be pending. -ETIMEDOUT. */
 RINGBUS_API int ringbus_wait(struct ringbus_node *node, uint64_t timeout_ns);
-/* Pulls one message; handlers are not called. message->data points into shared memory, see struct ringbus_message.
- * -EAGAIN (timeout 0) or -ETIMEDOUT when there is none. */
-RINGBUS_API int ringbus_next(struct ringbus_node *node, struct ringbus_message *message, uint64_t timeout_ns);
-/* Pulls one message and copies its payload into buffer; message (may be NULL) then points there. -EMSGSIZE buffer too
- * small: message->size tells the need, the message stays and can be pulled again. */
+/* Pulls one message; handlers are not called. message->data points into shared memory, see struct
+ * ringbus_message. -EAGAIN (timeout 0) or -ETIMEDOUT when there is none. */
+RINGBUS_API int ringbus_next(struct ringbus_node *node, struct ringbus_message *message,
+			     uint64_t timeout_ns);
+/* Pulls one message and copies its payload into buffer; message (may be NULL) then points there.
+ * -EMSGSIZE buffer too small: message->size tells the need, the message stays and can be pulled
+ * again. */
 RINGBUS_API int ringbus_receive(struct ringbus_node *node, void *buffer, size_t capacity,
 				struct ringbus_message *message, uint64_t timeout_ns);
-/* Keeps the payload of the message being handled (or just pulled with ringbus_next()) beyond its turn. Pooled payloads
- * are kept in place, small ones copied. */
-RINGBUS_API int ringbus_borrow(const struct ringbus_message *message, struct ringbus_borrow **borrow);
+/* Keeps the payload of the message being handled (or just pulled with ringbus_next()) beyond its
+ * turn. Pooled payloads are kept in place, small ones copied. */
+RINGBUS_API int ringbus_borrow(const struct ringbus_message *message,
+			       struct ringbus_borrow **borrow);
 RINGBUS_API const void *ringbus_borrow_data(const struct ringbus_borrow *borrow, size_t *size);
 /* Gives it back. NULL is allowed. Any thread, also after the node was closed. */
 RINGBUS_API void ringbus_release(struct ringbus_borrow *borrow);
@@ -307,34 +344,41 @@ RINGBUS_API void ringbus_release(struct ringbus_borrow *borrow);
  * -ESRCH not on the bus; -ENOTUNIQ; -EINVAL itself. */
 RINGBUS_API int ringbus_signal(struct ringbus_node *node, uint32_t pid);
 RINGBUS_API int ringbus_signal_address(struct ringbus_node *node, const struct ringbus_address *to);
-/* Waits for signals and takes them. count gets how many came since last taken. -EAGAIN/-ETIMEDOUT none came. */
-RINGBUS_API int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count, uint64_t timeout_ns);
+/* Waits for signals and takes them. count gets how many came since last taken. -EAGAIN/-ETIMEDOUT
+ * none came. */
+RINGBUS_API int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count,
+				    uint64_t timeout_ns);
 /* Signals are given to handler in listen and poll instead. NULL ends that. */
-RINGBUS_API int ringbus_on_signal(struct ringbus_node *node, ringbus_signal_handler handler, void *user);
+RINGBUS_API int ringbus_on_signal(struct ringbus_node *node, ringbus_signal_handler handler,
+				  void *user);
 
 /* ---- bootstrap service ---- */
 
 struct ringbus_service_options {
 	size_t size;
-	unsigned port;         /* 0: RINGBUS_PORT, else 54121 */
+	unsigned port;	       /* 0: RINGBUS_PORT, else 54121 */
 	const char *directory; /* NULL: $RINGBUS_DIR, else /dev/shm/ringbus-UID (made 0700) */
-	const char *group;     /* name or number: 2770/0660 for this group; needs directory or $RINGBUS_DIR */
-	unsigned nodes;        /* 2 to 256; 0: 64 */
+	const char *group;     /* name or number: 2770/0660 for this group; needs directory or
+				  $RINGBUS_DIR */
+	unsigned nodes;	       /* 2 to 256; 0: 64 */
 	unsigned events;       /* 1 to 65535; 0: 1024 */
 	uint64_t ring_bytes;   /* per talking pair, power of two, 4 KiB to 1 GiB; 0: 256 KiB */
 	uint64_t pool_bytes;   /* limit of payload memory per node, 64 KiB to 1 TiB; 0: 128 MiB */
 	uint64_t linger_ns;    /* end after the bus was empty this long; 0: never */
-	int listen_fd;         /* > 0: already listening socket (socket activation) */
+	int listen_fd;	       /* > 0: already listening socket (socket activation) */
 };
-/* Takes the service of a bus: makes its region, or adopts a living one, and listens on 127.0.0.1. Geometry options are
- * ignored with a log line when a living region is adopted. -EADDRINUSE another process holds the port (the detail says
- * which); -EBUSY the bus has a service; -EINVAL; -EACCES; -ENOSPC; -EPROTO live region of another layout. */
-RINGBUS_API int ringbus_service_open(struct ringbus_service **service, const struct ringbus_service_options *options);
+/* Takes the service of a bus: makes its region, or adopts a living one, and listens on 127.0.0.1.
+ * Geometry options are ignored with a log line when a living region is adopted. -EADDRINUSE another
+ * process holds the port (the detail says which); -EBUSY the bus has a service; -EINVAL; -EACCES;
+ * -ENOSPC; -EPROTO live region of another layout. */
+RINGBUS_API int ringbus_service_open(struct ringbus_service **service,
+				     const struct ringbus_service_options *options);
 /* Serves until ringbus_service_stop() or the linger time. Runs in the calling thread. */
 RINGBUS_API int ringbus_service_run(struct ringbus_service *service);
 /* Makes ringbus_service_run() return. Async-signal-safe, any thread. */
 RINGBUS_API void ringbus_service_stop(struct ringbus_service *service);
-/* Frees the service. The region stays for its nodes; with none left it is unlinked. NULL is allowed. */
+/* Frees the service. The region stays for its nodes; with none left it is unlinked. NULL is
+ * allowed. */
 RINGBUS_API void ringbus_service_close(struct ringbus_service *service);
 /* Port it listens on (useful after port 0 was resolved). */
 RINGBUS_API unsigned ringbus_service_port(const struct ringbus_service *service);

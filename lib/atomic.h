@@ -1,13 +1,16 @@
 /* atomic.h: typed access to words in shared memory; the only user of stdatomic. Level 0.
  *
- * Every shared word is a struct shm_word, so that nobody can read or write one by accident: the order stands in
- * the name of the operation. All words are 64 bit. Payload bytes go through shm_copy_in() and shm_copy_out().
+ * Every shared word is a struct shm_word, so that nobody can read or write one by accident: the
+ * order stands in the name of the operation. All words are 64 bit. Payload bytes go through
+ * shm_copy_in() and shm_copy_out().
  *
- * In a build with RINGBUS_HOOKS each access goes through the table `shm_hooks` when one is installed: that is
- * where tests put the schedule explorer (store buffers, stale reads), hostile loads, corruption between two
- * accesses, and deaths at kill points. Release builds have none of it.
+ * In a build with RINGBUS_HOOKS each access goes through the table `shm_hooks` when one is
+ * installed: that is where tests put the schedule explorer (store buffers, stale reads), hostile
+ * loads, corruption between two accesses, and deaths at kill points. Release builds have none of
+ * it.
  *
- * ThreadSanitizer knows no stand-alone fences, so there the full fence is an exchange on a private word.
+ * ThreadSanitizer knows no stand-alone fences, so there the full fence is an exchange on a private
+ * word.
  */
 #ifndef RINGBUS_ATOMIC_H
 #define RINGBUS_ATOMIC_H
@@ -20,7 +23,8 @@ struct shm_word {
 	_Atomic uint64_t v;
 };
 
-_Static_assert(sizeof(struct shm_word) == 8 && ATOMIC_LLONG_LOCK_FREE == 2, "64-bit lock-free words");
+_Static_assert(sizeof(struct shm_word) == 8 && ATOMIC_LLONG_LOCK_FREE == 2,
+	       "64-bit lock-free words");
 
 enum shm_order { SHM_RELAXED, SHM_ACQUIRE, SHM_RELEASE, SHM_ACQ_REL };
 enum shm_rmw { SHM_OR, SHM_AND, SHM_ADD };
@@ -33,7 +37,8 @@ struct shm_hooks {
 	void (*fence)(void);
 	void (*copy_in)(void *to, const void *shared, size_t bytes);
 	void (*copy_out)(void *shared, const void *from, size_t bytes);
-	/* Sleep while the low half of w is `low`, and wake all sleepers on w. Results as of the system call. */
+	/* Sleep while the low half of w is `low`, and wake all sleepers on w. Results as of the
+	 * system call. */
 	int (*futex_wait)(struct shm_word *w, uint32_t low, uint64_t timeout_ns);
 	int (*futex_wake)(struct shm_word *w);
 	int (*membarrier)(void);
@@ -45,10 +50,10 @@ extern const struct shm_hooks *shm_hooks; /* NULL: plain access */
 #define SHM_HOOK(member) (rb_unlikely(shm_hooks != NULL && shm_hooks->member != NULL))
 #define SHM_CALL(...) shm_hooks->__VA_ARGS__
 /* Marks a moment between two stores of a protocol at which a death must be harmless. */
-#define KILL_POINT(name)                                      \
-	do {                                                  \
-		if (SHM_HOOK(kill_point))                     \
-			shm_hooks->kill_point(name);          \
+#define KILL_POINT(name)                             \
+	do {                                         \
+		if (SHM_HOOK(kill_point))            \
+			shm_hooks->kill_point(name); \
 	} while (0)
 #else
 #define SHM_HOOK(member) 0
@@ -95,8 +100,8 @@ rb_inline bool shm_cas(struct shm_word *w, uint64_t *expected, uint64_t desired)
 {
 	if (SHM_HOOK(cas))
 		return SHM_CALL(cas(w, expected, desired));
-	return atomic_compare_exchange_strong_explicit(&w->v, expected, desired, memory_order_acq_rel,
-						       memory_order_acquire);
+	return atomic_compare_exchange_strong_explicit(&w->v, expected, desired,
+						       memory_order_acq_rel, memory_order_acquire);
 }
 
 /* The three below return the word as it was; acquire and release. */
@@ -155,7 +160,7 @@ rb_inline void shm_copy_in(void *to, const void *shared, size_t bytes)
 {
 	if (SHM_HOOK(copy_in))
 		(void)SHM_CALL(copy_in(to, shared, bytes));
-	else
+	else if (bytes > 0)
 		memcpy(to, shared, bytes);
 }
 
@@ -163,7 +168,7 @@ rb_inline void shm_copy_out(void *shared, const void *from, size_t bytes)
 {
 	if (SHM_HOOK(copy_out))
 		(void)SHM_CALL(copy_out(shared, from, bytes));
-	else
+	else if (bytes > 0)
 		memcpy(shared, from, bytes);
 }
 
@@ -199,8 +204,8 @@ rb_inline uint64_t own_add(struct own_word *w, uint64_t n)
 
 rb_inline bool own_cas(struct own_word *w, uint64_t expected, uint64_t desired)
 {
-	return atomic_compare_exchange_strong_explicit(&w->v, &expected, desired, memory_order_acq_rel,
-						       memory_order_acquire);
+	return atomic_compare_exchange_strong_explicit(&w->v, &expected, desired,
+						       memory_order_acq_rel, memory_order_acquire);
 }
 
 rb_inline void cpu_pause(void)

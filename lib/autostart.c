@@ -1,7 +1,8 @@
 /* autostart.c: starts ringbusd detached from this process. Level 2.
  *
- * Everything is prepared before the fork, and the children only make system calls: this process may have threads.
- * _Fork() runs no fork handlers, which a library must not do behind the back of its user.
+ * Everything is prepared before the fork, and the children only make system calls: this process may
+ * have threads. _Fork() runs no fork handlers, which a library must not do behind the back of its
+ * user.
  */
 #include "autostart.h"
 
@@ -21,14 +22,16 @@
 #define AUTOSTART_NAME "ringbusd"
 #define AUTOSTART_STATUS_FD 3
 
-static bool autostart_usable(char out[PATH_MAX], const char *directory, size_t length, const char *below)
+static bool autostart_usable(char out[PATH_MAX], const char *directory, size_t length,
+			     const char *below)
 {
 	int n = snprintf(out, PATH_MAX, "%.*s%s/%s", (int)length, directory, below, AUTOSTART_NAME);
 
 	return n > 0 && n < PATH_MAX && out[0] == '/' && access(out, X_OK) == 0;
 }
 
-/* Absolute path: $RINGBUSD, beside this program, in a build tree beside it, where it was installed, PATH. */
+/* Absolute path: $RINGBUSD, beside this program, in a build tree beside it, where it was installed,
+ * PATH. */
 static int autostart_find(char out[PATH_MAX])
 {
 	const char *named = secure_getenv("RINGBUSD"), *path = secure_getenv("PATH");
@@ -38,7 +41,10 @@ static int autostart_find(char out[PATH_MAX])
 
 	if (named && *named) {
 		if (named[0] != '/' || strlen(named) >= PATH_MAX || access(named, X_OK) < 0)
-			return rb_fail(-ENOENT, "RINGBUSD names '%s', which is no absolute path of a program", named);
+			return rb_fail(-ENOENT,
+				       "RINGBUSD names '%s', which is no absolute path of a "
+				       "program",
+				       named);
 		strcpy(out, named);
 		return 0;
 	}
@@ -55,14 +61,17 @@ static int autostart_find(char out[PATH_MAX])
 	for (; path && *path; path += strcspn(path, ":"), path += *path == ':')
 		if (autostart_usable(out, path, strcspn(path, ":"), ""))
 			return 0;
-	return rb_fail(-ENOENT, "cannot find ringbusd to start it; put it in PATH or name it with RINGBUSD");
+	return rb_fail(-ENOENT,
+		       "cannot find ringbusd to start it; put it in PATH or name it with RINGBUSD");
 }
 
 /* The environment without what a service manager told this process alone. */
 static char **autostart_environment(void)
 {
-	static const char *const private_names[] = {"NOTIFY_SOCKET=", "LISTEN_PID=", "LISTEN_FDS=", "LISTEN_FDNAMES=",
-						    "WATCHDOG_USEC=", "WATCHDOG_PID=", "JOURNAL_STREAM="};
+	static const char *const private_names[] = {"NOTIFY_SOCKET=", "LISTEN_PID=",
+						    "LISTEN_FDS=",    "LISTEN_FDNAMES=",
+						    "WATCHDOG_USEC=", "WATCHDOG_PID=",
+						    "JOURNAL_STREAM="};
 	size_t n = 0, kept = 0;
 	char **copy;
 
@@ -73,7 +82,8 @@ static char **autostart_environment(void)
 		bool drop = false;
 
 		for (size_t k = 0; k < rb_array_size(private_names); k++)
-			drop = drop || strncmp(environ[i], private_names[k], strlen(private_names[k])) == 0;
+			drop = drop ||
+			       strncmp(environ[i], private_names[k], strlen(private_names[k])) == 0;
 		if (!drop)
 			copy[kept++] = environ[i];
 	}
@@ -149,7 +159,8 @@ int autostart(unsigned port, const char *directory, uint64_t deadline_ns)
 {
 	const char *linger = secure_getenv("RINGBUS_LINGER");
 	char path[PATH_MAX], number[16], place[PATH_MAX];
-	const char *argv[] = {path, "--port", number, "--directory", place, "--linger", NULL, "--quiet", NULL};
+	const char *argv[] = {path,	  "--port", number,    "--directory", place,
+			      "--linger", NULL,	    "--quiet", NULL};
 	char **envp;
 	int fds[2], err = autostart_find(path);
 

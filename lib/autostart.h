@@ -4,7 +4,8 @@
 
 #include "base.h"
 
-/* Returns once the program runs; whether it serves is for the caller to find out. -ENOENT no ringbusd; errors of exec. */
+/* Returns once the program runs; whether it serves is for the caller to find out. -ENOENT no
+ * ringbusd; errors of exec. */
 int autostart(unsigned port, const char *directory, uint64_t deadline_ns);
 
 #endif

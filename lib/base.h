@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <pthread.h>
 #include <time.h>
 
 #define rb_likely(x) __builtin_expect(!!(x), 1)
@@ -17,12 +18,13 @@
 #define rb_cold __attribute__((cold, noinline))
 
 #define RB_LINE 64u   /* bytes of a cache line */
-#define RB_PAGE 4096u /* bytes of a page; the layout does not depend on the kernel's being larger */
+#define RB_PAGE 4096u /* bytes of a page; the layout does not depend on the kernel's being larger \
+		       */
 #define RB_MS 1000000ull
 #define RB_SECOND 1000000000ull
 
 #define rb_array_size(a) (sizeof(a) / sizeof((a)[0]))
-#define rb_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define rb_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 static inline uint64_t rb_min(uint64_t a, uint64_t b)
 {
@@ -74,6 +76,32 @@ static inline uint64_t rb_left_ns(uint64_t deadline_ns)
 		return deadline_ns;
 	now = rb_now_ns();
 	return now >= deadline_ns ? 0 : deadline_ns - now;
+}
+
+/* Locks by a deadline (rb_deadline_ns(); 0 tries once). False: not in time. */
+static inline bool rb_mutex_lock(pthread_mutex_t *mutex, uint64_t deadline_ns)
+{
+	struct timespec at = {.tv_sec = (time_t)(deadline_ns / RB_SECOND),
+			      .tv_nsec = (long)(deadline_ns % RB_SECOND)};
+
+	if (pthread_mutex_trylock(mutex) == 0)
+		return true;
+	if (deadline_ns == 0)
+		return false;
+#ifdef __SANITIZE_THREAD__
+	/* ThreadSanitizer of gcc 12 does not know pthread_mutex_clocklock() */
+	while (pthread_mutex_trylock(mutex) != 0) {
+		struct timespec pause = {.tv_nsec = 100000};
+
+		if (rb_left_ns(deadline_ns) == 0)
+			return false;
+		nanosleep(&pause, NULL);
+	}
+	(void)at;
+	return true;
+#else
+	return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &at) == 0;
+#endif
 }
 
 #endif

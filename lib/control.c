@@ -18,8 +18,8 @@ static int try_lock(int fd)
 	return errno == EACCES || errno == EAGAIN ? -EAGAIN : -errno;
 }
 
-/* The holder is another process: it ends its operation, or dies and the kernel drops the lock, or is stopped and we end
- * by our deadline. */
+/* The holder is another process: it ends its operation, or dies and the kernel drops the lock, or
+ * is stopped and we end by our deadline. */
 static int lock_file(struct control *c, uint64_t deadline_ns)
 {
 	struct timespec pause = {.tv_nsec = 20000};
@@ -27,9 +27,11 @@ static int lock_file(struct control *c, uint64_t deadline_ns)
 
 	while ((r = try_lock(c->fd)) == -EAGAIN) {
 		if (rb_left_ns(deadline_ns) == 0)
-			return rb_fail(-ETIMEDOUT, "process %u holds the control lock of the bus on port %u",
+			return rb_fail(-ETIMEDOUT,
+				       "process %u holds the control lock of the bus on port %u",
 				       /* relaxed: for the text only */
-				       (unsigned)shm_load_relaxed(&c->region->control->intent_pid), c->region->port);
+				       (unsigned)shm_load_relaxed(&c->region->control->intent_pid),
+				       c->region->port);
 		nanosleep(&pause, NULL);
 		if (pause.tv_nsec < 1000000)
 			pause.tv_nsec *= 2;
@@ -39,11 +41,7 @@ static int lock_file(struct control *c, uint64_t deadline_ns)
 
 static int lock_mutex(struct region *region, uint64_t deadline_ns)
 {
-	struct timespec at = {.tv_sec = (time_t)(deadline_ns / RB_SECOND), .tv_nsec = (long)(deadline_ns % RB_SECOND)};
-	int r = deadline_ns == 0 ? pthread_mutex_trylock(&region->control_mutex)
-				 : pthread_mutex_clocklock(&region->control_mutex, CLOCK_MONOTONIC, &at);
-
-	if (r == 0)
+	if (rb_mutex_lock(&region->control_mutex, deadline_ns))
 		return 0;
 	return rb_fail(-ETIMEDOUT, "another thread of this process is in a control operation");
 }
@@ -62,10 +60,12 @@ static int map_area(struct control *c)
 	return 0;
 }
 
-/* Completes or voids what a dead holder left: every step of every operation can be done again from what stands there. */
+/* Completes or voids what a dead holder left: every step of every operation can be done again from
+ * what stands there. */
 static void repair(struct control *c)
 {
-	/* sync INTENT next holder: the record before what it tells of; pairs INTENT holder in control_intend() */
+	/* sync INTENT next holder: the record before what it tells of; pairs INTENT holder in
+	 * control_intend() */
 	uint64_t intent = shm_load_acquire(&c->control->intent);
 	uint32_t index = (uint32_t)intent;
 
@@ -87,7 +87,9 @@ int control_lock(struct control *c, struct region *region, uint64_t deadline_ns)
 	*c = (struct control){.region = region, .fd = -1};
 	c->fd = region_open_lock(region->directory, region->port, false);
 	if (c->fd < 0)
-		r = rb_fail(-ESTALE, "the lock file of the bus on port %u is gone; the bus was removed", region->port);
+		r = rb_fail(-ESTALE,
+			    "the lock file of the bus on port %u is gone; the bus was removed",
+			    region->port);
 	if (r == 0)
 		r = lock_file(c, deadline_ns);
 	if (r == 0)
@@ -114,9 +116,10 @@ void control_intend(struct control *c, enum control_op op, uint32_t slot, uint32
 {
 	uint64_t word = op == CONTROL_NONE ? 0 : (uint64_t)op << 56 | (uint64_t)slot << 32 | index;
 
-	shm_store_relaxed(&c->control->intent_pid, op == CONTROL_NONE ? 0 : (uint64_t)getpid()); /* relaxed: for texts */
-	/* sync INTENT holder: the record before the steps it announces, and those before it is void; pairs INTENT next holder
-	 * in repair(): the kernel's lock hands over */
+	shm_store_relaxed(&c->control->intent_pid,
+			  op == CONTROL_NONE ? 0 : (uint64_t)getpid()); /* relaxed: for texts */
+	/* sync INTENT holder: the record before the steps it announces, and those before it is
+	 * void; pairs INTENT next holder in repair(): the kernel's lock hands over */
 	shm_store_release(&c->control->intent, word);
 	KILL_POINT("X_CONTROL_INTENT");
 }
@@ -133,9 +136,11 @@ static int by_begin(const void *a, const void *b)
 }
 
 /* Adds a range that a node page names, if it can be one. */
-static size_t add_range(struct range *ranges, size_t n, const struct region *region, uint64_t offset, uint64_t bytes)
+static size_t add_range(struct range *ranges, size_t n, const struct region *region,
+			uint64_t offset, uint64_t bytes)
 {
-	if (offset < region->g.fixed_bytes || (offset & (RB_PAGE - 1)) || offset > 1ull << 46 || bytes > 1ull << 41)
+	if (offset < region->g.fixed_bytes || (offset & (RB_PAGE - 1)) || offset > 1ull << 46 ||
+	    bytes > 1ull << 41)
 		return n;
 	ranges[n] = (struct range){offset, offset + rb_align_up(bytes, RB_PAGE)};
 	return n + 1;
@@ -150,11 +155,12 @@ static size_t collect_ranges(struct range *ranges, const struct region *region)
 		const struct layout_node *node = &region->nodes[s];
 
 		for (uint32_t t = 0; t < region->g.nodes; t++)
-			/* sync EXTENT allocator: names stored by earlier holders; pairs EXTENT sender in
-			 * ring_offset() */
+			/* sync EXTENT allocator: names stored by earlier holders; pairs EXTENT
+			 * sender in ring_offset() */
 			n = add_range(ranges, n, region, shm_load_acquire(&node->ring[t]), ring);
 		for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++) {
-			/* sync EXTENT allocator: as above; pairs EXTENT sender in send_pool_grow() */
+			/* sync EXTENT allocator: as above; pairs EXTENT sender in send_pool_grow()
+			 */
 			uint64_t where = shm_load_acquire(&node->pool[i].where);
 
 			/* relaxed: ordered by the load before */
@@ -195,7 +201,8 @@ unsigned control_busy_slots(const struct region *region)
 	unsigned n = 0;
 
 	for (uint32_t s = 0; s < region->g.nodes; s++)
-		/* sync SLOT reader: the owner's words after its state; pairs SLOT writer in control_grant() */
+		/* sync SLOT reader: the owner's words after its state; pairs SLOT writer in
+		 * control_grant() */
 		n += slot_state(shm_load_acquire(&region->bells[s].slot)) != SLOT_FREE;
 	return n;
 }
@@ -209,7 +216,8 @@ static int free_slot(const struct region *region)
 	return -1;
 }
 
-int control_grant(struct control *c, const struct peer_identity *id, uint32_t *slot, uint32_t *generation)
+int control_grant(struct control *c, const struct peer_identity *id, uint32_t *slot,
+		  uint32_t *generation)
 {
 	int s = free_slot(c->region);
 	struct layout_record *record;
@@ -221,11 +229,14 @@ int control_grant(struct control *c, const struct peer_identity *id, uint32_t *s
 		s = free_slot(c->region);
 	}
 	if (s < 0)
-		return rb_fail(-EUSERS, "all %u slots of the bus on port %u are taken; start the service with more --nodes",
+		return rb_fail(-EUSERS,
+			       "all %u slots of the bus on port %u are taken; start the service "
+			       "with more --nodes",
 			       c->region->g.nodes, c->region->port);
 	record = &c->records[s];
 	word = &c->region->bells[s].slot;
-	next = slot_generation(shm_load_relaxed(word)) + 1; /* relaxed: FREE changes under the lock only */
+	next = slot_generation(shm_load_relaxed(word)) +
+	       1; /* relaxed: FREE changes under the lock only */
 	if (next == 0)
 		next = 1;
 	/* relaxed, all: published by the slot word (SLOT) */
@@ -246,6 +257,8 @@ int control_grant(struct control *c, const struct peer_identity *id, uint32_t *s
 void control_void_grant(struct control *c, uint32_t slot, uint64_t word)
 {
 	if (slot_state(word) == SLOT_GRANTED)
-		/* sync SLOT writer: nothing was stored yet, only GRANTED is taken back; pairs SLOT client in join.c */
-		shm_cas(&c->region->bells[slot].slot, &word, slot_word(slot_generation(word), 0, SLOT_FREE));
+		/* sync SLOT writer: nothing was stored yet, only GRANTED is taken back; pairs SLOT
+		 * client in join.c */
+		shm_cas(&c->region->bells[slot].slot, &word,
+			slot_word(slot_generation(word), 0, SLOT_FREE));
 }

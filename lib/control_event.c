@@ -1,17 +1,20 @@
 /* control_event.c: the event table, under the control lock. Level 3.
  *
- * An entry's word carries generation, owner, mode and state in one store; masks and name are stored before it becomes LIVE.
- * The generation changes when the entry is freed, so emission, which takes no lock, can never mistake one use of the
- * entry for another: word first, then masks, then records that carry the generation. A takeover of an orphan keeps it.
- * Kill points: each operation first states its event in the intent record; whoever comes next settles that entry:
- * X_EVENT_NAMED (name and hash without a state: freed again), X_EVENT_WORD (LIVE, the creator's own bits missing: it is
- * dead, and its reaper orphans or frees the entry), X_EVENT_BITS, X_EVENT_FREED (masks of a FREE entry: cleared).
+ * An entry's word carries generation, owner, mode and state in one store; masks and name are stored
+ * before it becomes LIVE. The generation changes when the entry is freed, so emission, which takes
+ * no lock, can never mistake one use of the entry for another: word first, then masks, then records
+ * that carry the generation. A takeover of an orphan keeps it. Kill points: each operation first
+ * states its event in the intent record; whoever comes next settles that entry: X_EVENT_NAMED (name
+ * and hash without a state: freed again), X_EVENT_WORD (LIVE, the creator's own bits missing: it is
+ * dead, and its reaper orphans or frees the entry), X_EVENT_BITS, X_EVENT_FREED (masks of a FREE
+ * entry: cleared).
  */
 #include "control_private.h"
 #include "error.h"
 
-/* All loads and stores of the table in this file are relaxed: "under the lock" is the kernel's hand-over from holder
- * to holder; what emitters see is ordered by the release store of the word and the RMW of the masks (EVENT). */
+/* All loads and stores of the table in this file are relaxed: "under the lock" is the kernel's
+ * hand-over from holder to holder; what emitters see is ordered by the release store of the word
+ * and the RMW of the masks (EVENT). */
 static uint64_t get(const struct shm_word *w)
 {
 	return shm_load_relaxed(w); /* relaxed: under the lock */
@@ -24,7 +27,8 @@ static void set(struct shm_word *w, uint64_t v)
 
 static void publish_word(struct layout_event *e, uint64_t word)
 {
-	/* sync EVENT holder: name, flags, masks before the word; pairs EVENT emitter in event_current() */
+	/* sync EVENT holder: name, flags, masks before the word; pairs EVENT emitter in
+	 * event_current() */
 	shm_store_release(&e->word, word);
 }
 
@@ -45,7 +49,8 @@ static void mask_clear(struct shm_word *mask)
 
 static void bit_set(struct shm_word *mask, uint32_t slot)
 {
-	/* sync EVENT holder: handler installed before the bit; pairs EVENT emitter in send_targets() */
+	/* sync EVENT holder: handler installed before the bit; pairs EVENT emitter in
+	 * send_targets() */
 	shm_store_release(&mask[slot / 64], get(&mask[slot / 64]) | 1ull << slot % 64);
 }
 
@@ -106,8 +111,10 @@ void control_event_forget_slot(struct control *c, uint32_t slot)
 		bit_clear(e->members, slot);
 		bit_clear(e->lossy, slot);
 		KILL_POINT("X_EVENT_BITS");
-		if (event_state(word) == EVENT_LIVE && event_mode(word) == 0 && event_owner(word) == slot)
-			publish_word(e, event_word(event_generation(word), LAYOUT_NO_SLOT, 0, EVENT_ORPHAN));
+		if (event_state(word) == EVENT_LIVE && event_mode(word) == 0 &&
+		    event_owner(word) == slot)
+			publish_word(e, event_word(event_generation(word), LAYOUT_NO_SLOT, 0,
+						   EVENT_ORPHAN));
 		control_event_settle(c, i);
 		control_intend(c, CONTROL_NONE, 0, 0);
 	}
@@ -120,7 +127,8 @@ static void describe(const struct control *c, uint32_t index, struct control_eve
 	out->generation = event_generation(out->word);
 }
 
-int control_event_find(const struct control *c, const char *id, size_t id_bytes, struct control_event *out)
+int control_event_find(const struct control *c, const char *id, size_t id_bytes,
+		       struct control_event *out)
 {
 	uint64_t hash = layout_name_hash(id, id_bytes);
 	char name[LAYOUT_NAME_BYTES];
@@ -140,7 +148,8 @@ int control_event_find(const struct control *c, const char *id, size_t id_bytes,
 }
 
 /* A free entry with the name filled in, still FREE; the intent names it. */
-static int new_entry(struct control *c, const char *id, size_t id_bytes, uint32_t slot, uint32_t *index)
+static int new_entry(struct control *c, const char *id, size_t id_bytes, uint32_t slot,
+		     uint32_t *index)
 {
 	for (uint32_t i = 0; i < c->region->g.events; i++) {
 		struct layout_event *e = &c->events[i];
@@ -156,7 +165,9 @@ static int new_entry(struct control *c, const char *id, size_t id_bytes, uint32_
 		*index = i;
 		return 0;
 	}
-	return rb_fail(-ENFILE, "all %u events of the bus on port %u are taken; start the service with more --events",
+	return rb_fail(-ENFILE,
+		       "all %u events of the bus on port %u are taken; start the service with more "
+		       "--events",
 		       c->region->g.events, c->region->port);
 }
 
@@ -168,8 +179,9 @@ static uint32_t fresh_generation(const struct layout_event *e)
 	return generation ? generation : 1;
 }
 
-int control_event_create(struct control *c, const char *id, size_t id_bytes, uint32_t slot, uint32_t generation,
-			 uint32_t mode, bool receive, uint32_t flags, struct control_event *out)
+int control_event_create(struct control *c, const char *id, size_t id_bytes, uint32_t slot,
+			 uint32_t generation, uint32_t mode, bool receive, uint32_t flags,
+			 struct control_event *out)
 {
 	struct layout_event *e;
 	uint32_t index;
@@ -177,7 +189,8 @@ int control_event_create(struct control *c, const char *id, size_t id_bytes, uin
 
 	if (r == 0 && event_state(out->word) == EVENT_LIVE)
 		return rb_fail(-EEXIST, "event '%.*s' exists and its %s", (int)id_bytes, id,
-			       event_mode(out->word) ? "members are alive; subscribe to join them" : "creator is alive");
+			       event_mode(out->word) ? "members are alive; subscribe to join them"
+						     : "creator is alive");
 	if (r == 0) {
 		index = out->index;
 		control_intend(c, CONTROL_EVENT, slot, index);
@@ -201,14 +214,16 @@ int control_event_create(struct control *c, const char *id, size_t id_bytes, uin
 		bit_clear(e->lossy, slot);
 		mask_clear(e->members);
 	}
-	publish_word(e, event_word(fresh_generation(e), mode == 1 ? LAYOUT_NO_SLOT : slot, mode, EVENT_LIVE));
+	publish_word(e, event_word(fresh_generation(e), mode == 1 ? LAYOUT_NO_SLOT : slot, mode,
+				   EVENT_LIVE));
 	KILL_POINT("X_EVENT_WORD");
 	control_intend(c, CONTROL_NONE, 0, 0);
 	describe(c, index, out);
 	return 0;
 }
 
-int control_event_enter(struct control *c, const char *id, size_t id_bytes, uint32_t slot, struct control_event *out)
+int control_event_enter(struct control *c, const char *id, size_t id_bytes, uint32_t slot,
+			struct control_event *out)
 {
 	uint32_t index;
 	int r = control_event_find(c, id, id_bytes, out);
@@ -218,12 +233,14 @@ int control_event_enter(struct control *c, const char *id, size_t id_bytes, uint
 	r = new_entry(c, id, id_bytes, slot, &index);
 	if (r < 0)
 		return r;
-	publish_word(&c->events[index], event_word(fresh_generation(&c->events[index]), LAYOUT_NO_SLOT, 0, EVENT_PENDING));
+	publish_word(&c->events[index], event_word(fresh_generation(&c->events[index]),
+						   LAYOUT_NO_SLOT, 0, EVENT_PENDING));
 	describe(c, index, out);
 	return 0;
 }
 
-int control_event_subscribe(struct control *c, const struct control_event *e, uint32_t slot, bool deliver, bool lossy)
+int control_event_subscribe(struct control *c, const struct control_event *e, uint32_t slot,
+			    bool deliver, bool lossy)
 {
 	struct layout_event *entry = &c->events[e->index];
 	uint64_t word = get(&entry->word);
@@ -263,7 +280,8 @@ int control_event_unsubscribe(struct control *c, const struct control_event *e, 
 	return 0;
 }
 
-int control_event_dissolve(struct control *c, const struct control_event *e, uint32_t slot, uint32_t generation)
+int control_event_dissolve(struct control *c, const struct control_event *e, uint32_t slot,
+			   uint32_t generation)
 {
 	struct layout_event *entry = &c->events[e->index];
 	uint64_t word = get(&entry->word);
@@ -271,7 +289,8 @@ int control_event_dissolve(struct control *c, const struct control_event *e, uin
 	if (event_generation(word) != e->generation || event_state(word) == EVENT_FREE)
 		return rb_fail(-ENOENT, "the event does not exist any more");
 	if (event_state(word) != EVENT_LIVE || event_mode(word) != 0)
-		return rb_fail(-EPERM, "only SINGLE events can be dissolved; a MULTI event ends with its last member");
+		return rb_fail(-EPERM, "only SINGLE events can be dissolved; a MULTI event ends "
+				       "with its last member");
 	if (event_owner(word) != slot || get(&entry->owner_generation) != generation)
 		return rb_fail(-EPERM, "only its creator can dissolve an event");
 	control_intend(c, CONTROL_EVENT, slot, e->index);

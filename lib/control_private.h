@@ -6,7 +6,8 @@
 
 /* Says what the holder is about to do; CONTROL_NONE when done. */
 void control_intend(struct control *c, enum control_op op, uint32_t slot, uint32_t index);
-/* Brings an entry to a legal state from whatever stands there; frees it if nobody has an interest. Idempotent. */
+/* Brings an entry to a legal state from whatever stands there; frees it if nobody has an interest.
+ * Idempotent. */
 void control_event_settle(struct control *c, uint32_t index);
 /* Takes a slot out of every event: bits, ownership. */
 void control_event_forget_slot(struct control *c, uint32_t slot);

@@ -1,8 +1,9 @@
-/* dispatch.c: the receiving side of a node: rings in turn, records to messages, messages to handlers. Level 4.
+/* dispatch.c: the receiving side of a node: rings in turn, records to messages, messages to
+ * handlers. Level 4.
  *
- * One turn: control epoch, new rings, signals, hot rings and one cold ring, notices, give back. Hot rings are those that had
- * something lately; all are looked at before sleeping, so cost grows with the senders that are active. At most
- * BATCH messages are taken from a ring in a row.
+ * One turn: control epoch, new rings, signals, hot rings and one cold ring, notices, give back. Hot
+ * rings are those that had something lately; all are looked at before sleeping, so cost grows with
+ * the senders that are active. At most BATCH messages are taken from a ring in a row.
  */
 #include "node.h"
 
@@ -26,8 +27,9 @@ bool receive_is_ours(const struct ringbus_node *node)
 int receive_begin(struct ringbus_node *node)
 {
 	if (!own_cas(&node->receiving, 0, 1))
-		return rb_fail(-EBUSY, receive_is_ours(node) ? "receiving from within a handler"
-							     : "another thread receives on this node");
+		return rb_fail(-EBUSY, receive_is_ours(node)
+					       ? "receiving from within a handler"
+					       : "another thread receives on this node");
 	own_store(&node->receiver, receive_thread());
 	fdwatch_busy(node);
 	return 0;
@@ -49,7 +51,8 @@ static void give(struct link_rx *rx, struct ringbus_node *node)
 {
 	if (!ring_rx_give(&rx->ring))
 		return;
-	/* sync BELL waker: head before the look at `room`; pairs BELL sleeper in doorbell_prepare() */
+	/* sync BELL waker: head before the look at `room`; pairs BELL sleeper in doorbell_prepare()
+	 */
 	shm_fence();
 	if (doorbell_ring(&rx->bell->room, &rx->room_last))
 		shm_count(&node->own->wakes, 1);
@@ -73,7 +76,8 @@ static void add_ring(struct ringbus_node *node, uint32_t slot)
 void receive_open_rings(struct ringbus_node *node)
 {
 	for (uint32_t w = 0; w < node->mask_words; w++) {
-		/* sync PAIR receiver: bit before the ring it announces; pairs PAIR sender in link_tx_open() */
+		/* sync PAIR receiver: bit before the ring it announces; pairs PAIR sender in
+		 * link_tx_open() */
 		uint64_t bits = shm_load_acquire(&node->bell->paired[w]);
 
 		if (rb_likely(bits == node->paired[w]))
@@ -113,7 +117,8 @@ static void ring_is_idle(struct ringbus_node *node, uint32_t i)
 }
 
 /* The record is not from the pair of owners that we expected. True: it is for us all the same. */
-static rb_cold bool new_generation(struct ringbus_node *node, struct link_rx *rx, const struct ring_record *rec)
+static rb_cold bool new_generation(struct ringbus_node *node, struct link_rx *rx,
+				   const struct ring_record *rec)
 {
 	uint32_t generation = (uint32_t)rec->generations;
 	uint64_t word;
@@ -126,13 +131,15 @@ static rb_cold bool new_generation(struct ringbus_node *node, struct link_rx *rx
 	/* sync SLOT reader: identity before the state; pairs SLOT writer in control_grant() */
 	word = shm_load_acquire(&rx->bell->slot);
 	/* relaxed: for the address in the message; kept until the next grant */
-	rx->pid = slot_generation(word) == generation ? (uint32_t)shm_load_relaxed(&node->region->records[rx->slot].pid) : 0;
+	rx->pid = slot_generation(word) == generation
+			  ? (uint32_t)shm_load_relaxed(&node->region->records[rx->slot].pid)
+			  : 0;
 	return true;
 }
 
 /* Resolves a descriptor. False: the pair starts anew. */
-static bool resolve_chunk(struct ringbus_node *node, struct link_rx *rx, const struct ring_record *rec,
-			  struct ringbus_message *m)
+static bool resolve_chunk(struct ringbus_node *node, struct link_rx *rx,
+			  const struct ring_record *rec, struct ringbus_message *m)
 {
 	const struct shm_word *w = (const void *)rec->payload;
 	/* relaxed, both: ordered by the header (RECORD); read once */
@@ -154,8 +161,9 @@ static bool resolve_chunk(struct ringbus_node *node, struct link_rx *rx, const s
 enum verdict { DELIVER, SKIP, AGAIN };
 
 /* Turns a record into a message. AGAIN: the pair starts anew, or a notice must come first. */
-rb_inline enum verdict accept(struct ringbus_node *node, struct link_rx *rx, const struct ring_record *rec,
-			      struct ringbus_message *m, struct subscription **sub)
+rb_inline enum verdict accept(struct ringbus_node *node, struct link_rx *rx,
+			      const struct ring_record *rec, struct ringbus_message *m,
+			      struct subscription **sub)
 {
 	bool pooled = rec->kind == RECORD_EVENT_POOLED || rec->kind == RECORD_CONTACT_POOLED;
 
@@ -177,15 +185,17 @@ rb_inline enum verdict accept(struct ringbus_node *node, struct link_rx *rx, con
 	m->kind = RINGBUS_CONTACT;
 	if (rec->kind == RECORD_EVENT || rec->kind == RECORD_EVENT_POOLED) {
 		*sub = event_subscription(node, (uint32_t)(rec->event >> 48));
-		if (rb_unlikely(!*sub || (*sub)->generation != (uint32_t)rec->event || !(*sub)->deliver)) {
+		if (rb_unlikely(!*sub || (*sub)->generation != (uint32_t)rec->event ||
+				!(*sub)->deliver)) {
 			shm_count(&node->own->dropped_unsubscribed, 1);
 			return SKIP;
 		}
 		m->event = (*sub)->event;
 		m->kind = RINGBUS_EVENT;
 	}
-	m->sender = (struct ringbus_address){
-		.pid = rx->pid, .slot = rx->slot, .generation = (uint32_t)rec->generations};
+	m->sender = (struct ringbus_address){.pid = rx->pid,
+					     .slot = rx->slot,
+					     .generation = (uint32_t)rec->generations};
 	m->data = rec->payload;
 	m->size = rec->size;
 	m->internal[0] = 0;
@@ -196,7 +206,8 @@ rb_inline enum verdict accept(struct ringbus_node *node, struct link_rx *rx, con
 	return DELIVER;
 }
 
-static void call(struct ringbus_node *node, const struct ringbus_message *m, const struct subscription *sub)
+static void call(struct ringbus_node *node, const struct ringbus_message *m,
+		 const struct subscription *sub)
 {
 	ringbus_handler handler = node->on_contact;
 	void *user = node->on_contact_user;
@@ -214,7 +225,8 @@ static void call(struct ringbus_node *node, const struct ringbus_message *m, con
 		return;
 	}
 	/* relaxed: own word, for tools */
-	shm_store_relaxed(&node->own->in_handler, m->kind == RINGBUS_EVENT ? 1 + m->event->index : UINT32_MAX);
+	shm_store_relaxed(&node->own->in_handler,
+			  m->kind == RINGBUS_EVENT ? 1 + m->event->index : UINT32_MAX);
 	handler(m, user);
 }
 
@@ -282,7 +294,8 @@ static unsigned drain_rings(struct ringbus_node *node, unsigned limit)
 	}
 	if (node->hot < node->rings && n < limit) {
 		uint32_t i = node->hot + node->next_cold++ % (node->rings - node->hot);
-		unsigned got = drain(node, node->rx[node->order[i]], (unsigned)rb_min(BATCH, limit - n));
+		unsigned got =
+			drain(node, node->rx[node->order[i]], (unsigned)rb_min(BATCH, limit - n));
 
 		if (got > 0)
 			ring_is_hot(node, i);
@@ -293,7 +306,8 @@ static unsigned drain_rings(struct ringbus_node *node, unsigned limit)
 
 static void turn_begins(struct ringbus_node *node)
 {
-	/* sync NOTICE receiver: epoch before slots, rings and events; pairs NOTICE prover in control_announce() */
+	/* sync NOTICE receiver: epoch before slots, rings and events; pairs NOTICE prover in
+	 * control_announce() */
 	if (rb_unlikely(shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen))
 		notice_scan(node);
 	receive_open_rings(node);
@@ -409,7 +423,8 @@ int dispatch_pull(struct ringbus_node *node, struct ringbus_message *m)
 		node->pull_budget = 0;
 		node->next_ring++;
 	}
-	if ((node->peers_pending || node->events_pending || node->lost_rx) && notice_next(node, m, true))
+	if ((node->peers_pending || node->events_pending || node->lost_rx) &&
+	    notice_next(node, m, true))
 		return 1;
 	dispatch_give_all(node);
 	look_at_rest(node);
@@ -421,8 +436,10 @@ void dispatch_fence_senders(struct ringbus_node *node)
 	bool unfenced = false;
 
 	for (uint32_t i = 0; i < node->rings && !unfenced; i++)
-		/* sync MODE sleeper: modes, after ASLEEP and its fence, before the looks; pairs MODE sender in adapt_mode() */
-		unfenced = shm_load_acquire(&node->region->nodes[node->order[i]].mode) & NODE_MODE_UNFENCED;
+		/* sync MODE sleeper: modes, after ASLEEP and its fence, before the looks; pairs
+		 * MODE sender in adapt_mode() */
+		unfenced = shm_load_acquire(&node->region->nodes[node->order[i]].mode) &
+			   NODE_MODE_UNFENCED;
 	if (unfenced && node->membarrier)
 		doorbell_membarrier();
 }
@@ -435,7 +452,8 @@ static bool rest_is_disturbed(struct ringbus_node *node, struct link_rx *rx)
 		return false; /* asked; the answer rings */
 	}
 	/* relaxed: counter; the next record tells the same */
-	if (shm_load_relaxed(&rx->ring.ctl->drops) != rx->drops && (node->on_notice || node->pulling)) {
+	if (shm_load_relaxed(&rx->ring.ctl->drops) != rx->drops &&
+	    (node->on_notice || node->pulling)) {
 		node->lost_rx = rx;
 		return true;
 	}
@@ -457,7 +475,8 @@ bool dispatch_pending(struct ringbus_node *node)
 	}
 	if (signal_pending(node) && (node->on_signal || own_load(&node->signal_waiters) > 0))
 		return true;
-	/* sync NOTICE receiver: the last look before sleep; pairs NOTICE prover in control_announce() */
+	/* sync NOTICE receiver: the last look before sleep; pairs NOTICE prover in
+	 * control_announce() */
 	return shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen;
 }
 
@@ -470,13 +489,15 @@ static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
 	do {
 		for (unsigned round = 0; round < 32; round++) {
 			for (uint32_t i = 0; i < node->hot; i++)
-				if (ring_rx_peek(&node->rx[node->order[i]]->ring, &rec) != RING_EMPTY)
+				if (ring_rx_peek(&node->rx[node->order[i]]->ring, &rec) !=
+				    RING_EMPTY)
 					return true;
 			cpu_pause();
 		}
 		/* sync NOTICE receiver: a look; pairs NOTICE prover in control_announce() */
 		if (shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen ||
-		    (signal_pending(node) && (node->on_signal || own_load_relaxed(&node->signal_waiters) > 0)))
+		    (signal_pending(node) &&
+		     (node->on_signal || own_load_relaxed(&node->signal_waiters) > 0)))
 			return true;
 		receive_open_rings(node);
 		if (own_load_relaxed(&node->stop) || own_load_relaxed(&node->close_wanted))
@@ -499,7 +520,9 @@ static void sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
 		return;
 	}
 	before = rb_now_ns();
-	left = deadline_ns == UINT64_MAX ? UINT64_MAX : deadline_ns > before ? deadline_ns - before : 0;
+	left = deadline_ns == UINT64_MAX ? UINT64_MAX
+	       : deadline_ns > before	 ? deadline_ns - before
+					 : 0;
 	if (!node->no_safety_wake)
 		left = rb_min(left, node->safety_ns);
 	if (left > 0) {
@@ -516,7 +539,8 @@ static void sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
 	}
 	/* spin next time if what we slept for came soon */
 	if (!node->spin_fixed)
-		node->spin_now_ns = rb_now_ns() - before < 4 * SPIN_MAX_NS ? SPIN_MAX_NS : node->spin_now_ns / 2;
+		node->spin_now_ns = rb_now_ns() - before < 4 * SPIN_MAX_NS ? SPIN_MAX_NS
+									   : node->spin_now_ns / 2;
 }
 
 int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns)

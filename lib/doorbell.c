@@ -13,7 +13,8 @@ const struct shm_hooks *shm_hooks;
 /* A futex call orders nothing for us: the edge is BELL, see doorbell.h. */
 static int futex_wait_raw(const void *address, int op, uint32_t low, uint64_t timeout_ns)
 {
-	struct timespec ts = {.tv_sec = (time_t)(timeout_ns / RB_SECOND), .tv_nsec = (long)(timeout_ns % RB_SECOND)};
+	struct timespec ts = {.tv_sec = (time_t)(timeout_ns / RB_SECOND),
+			      .tv_nsec = (long)(timeout_ns % RB_SECOND)};
 	const struct timespec *limit = timeout_ns == UINT64_MAX ? NULL : &ts;
 
 	if (syscall(SYS_futex, address, op, low, limit, NULL, 0) == 0)
@@ -47,15 +48,17 @@ static int futex_wake(struct shm_word *w)
 
 uint64_t doorbell_prepare(struct shm_word *bell)
 {
-	/* relaxed: only the sleeper changes the epoch, and a waker's WOKEN of an old epoch means nothing now */
+	/* relaxed: only the sleeper changes the epoch, and a waker's WOKEN of an old epoch means
+	 * nothing now */
 	uint64_t epoch = (shm_load_relaxed(bell) >> 2) + 1;
 	uint64_t word;
 
 	if (epoch << 2 == 0)
 		epoch = 1; /* epoch 0 is never slept in: it is what wakers start with */
 	word = epoch << 2 | BELL_ASLEEP;
-	/* sync BELL sleeper: ASLEEP before every look that follows the fence; pairs BELL waker in doorbell_ring().
-	 * Lost without the fence: the waker loads "awake", we load "nothing there", both go on, we sleep. */
+	/* sync BELL sleeper: ASLEEP before every look that follows the fence; pairs BELL waker in
+	 * doorbell_ring(). Lost without the fence: the waker loads "awake", we load "nothing
+	 * there", both go on, we sleep. */
 	shm_store_release(bell, word);
 	KILL_POINT("X_BELL_ASLEEP");
 	shm_fence();
@@ -66,8 +69,8 @@ int doorbell_sleep(struct shm_word *bell, uint64_t prepared, uint64_t timeout_ns
 {
 	int r;
 
-	/* sync BELL sleeper: a waker that came before us; the wait compares the word again; pairs BELL waker in
-	 * doorbell_wake() */
+	/* sync BELL sleeper: a waker that came before us; the wait compares the word again; pairs
+	 * BELL waker in doorbell_wake() */
 	if (shm_load_acquire(bell) != prepared)
 		return 0;
 	r = futex_wait(bell, (uint32_t)prepared, timeout_ns);
@@ -76,8 +79,8 @@ int doorbell_sleep(struct shm_word *bell, uint64_t prepared, uint64_t timeout_ns
 
 void doorbell_finish(struct shm_word *bell, uint64_t prepared)
 {
-	/* sync BELL sleeper: awake again in the same epoch; a waker's late CAS expects ASLEEP of this epoch and fails;
-	 * pairs BELL waker in doorbell_wake() */
+	/* sync BELL sleeper: awake again in the same epoch; a waker's late CAS expects ASLEEP of
+	 * this epoch and fails; pairs BELL waker in doorbell_wake() */
 	shm_store_release(bell, prepared & ~(BELL_ASLEEP | BELL_WOKEN));
 }
 
@@ -89,7 +92,8 @@ int doorbell_wake(struct shm_word *bell, uint64_t seen)
 	if (!(seen & BELL_WOKEN) && !shm_cas(bell, &seen, seen | BELL_WOKEN) &&
 	    (seen >> 2 != epoch || !(seen & BELL_WOKEN)))
 		return 0; /* it is awake, or asleep anew and will look */
-	/* WOKEN stands: by us, or by somebody who may be stopped before his wake. Each waker wakes each epoch once. */
+	/* WOKEN stands: by us, or by somebody who may be stopped before his wake. Each waker wakes
+	 * each epoch once. */
 	KILL_POINT("X_BELL_MARKED");
 	futex_wake(bell);
 	return 1;
@@ -108,7 +112,8 @@ void doorbell_membarrier(void)
 		(void)SHM_CALL(membarrier());
 		return;
 	}
-	/* Cannot fail once registration succeeded, unless a filter came later: then be slow rather than deaf. */
+	/* Cannot fail once registration succeeded, unless a filter came later: then be slow rather
+	 * than deaf. */
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) != 0)
 		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
 }

@@ -1,22 +1,24 @@
 /* doorbell.h: sleep and wake between processes; the only user of futex and membarrier. Level 3.
  *
- * A doorbell word is epoch << 2 | WOKEN | ASLEEP. One sleeper per word at a time (a private mutex of its process
- * sees to that); any number of wakers.
+ * A doorbell word is epoch << 2 | WOKEN | ASLEEP. One sleeper per word at a time (a private mutex
+ * of its process sees to that); any number of wakers.
  *
- *   Sleeper                                        Waker (after it made something true that the sleeper waits for)
- *   S1 store {new epoch, ASLEEP}                   W1 full fence (senders in UNFENCED mode: none, see below)
- *   S2 full fence                                  W2 load the word; not ASLEEP, or this epoch woken before: done
- *   S3 look at everything it waits for; done: S5   W3 CAS WOKEN in; failed in another epoch: done
- *   S4 FUTEX_WAIT while {own epoch, ASLEEP}        W4 FUTEX_WAKE all
- *   S5 store {epoch, 0}
+ *   Sleeper                                        Waker (after it made something true that the
+ * sleeper waits for) S1 store {new epoch, ASLEEP}                   W1 full fence (senders in
+ * UNFENCED mode: none, see below) S2 full fence                                  W2 load the word;
+ * not ASLEEP, or this epoch woken before: done S3 look at everything it waits for; done: S5   W3
+ * CAS WOKEN in; failed in another epoch: done S4 FUTEX_WAIT while {own epoch, ASLEEP}        W4
+ * FUTEX_WAKE all S5 store {epoch, 0}
  *
- * Why no wake-up is lost: either W2 comes after S1 in the order of the two fences and sees ASLEEP, or S3 comes after
- * what the waker made true and sees it (sync BELL). W3 before W4 and the futex's own comparison make S4 return. A waker
- * wakes each epoch once, also when WOKEN already stands: whoever set it may be stopped between W3 and W4. Only the
- * sleeper changes epoch and ASLEEP, each ASLEEP has an epoch never used before, and epoch 0 is never slept in.
+ * Why no wake-up is lost: either W2 comes after S1 in the order of the two fences and sees ASLEEP,
+ * or S3 comes after what the waker made true and sees it (sync BELL). W3 before W4 and the futex's
+ * own comparison make S4 return. A waker wakes each epoch once, also when WOKEN already stands:
+ * whoever set it may be stopped between W3 and W4. Only the sleeper changes epoch and ASLEEP, each
+ * ASLEEP has an epoch never used before, and epoch 0 is never slept in.
  *
- * UNFENCED senders skip W1: the sleeper, after S2, calls membarrier(GLOBAL_EXPEDITED), which puts the fence into them
- * (sync MODE). Kill points: X_BELL_MARKED between W3 and W4: the sleeper sleeps on; the reaper of the dead waker rings.
+ * UNFENCED senders skip W1: the sleeper, after S2, calls membarrier(GLOBAL_EXPEDITED), which puts
+ * the fence into them (sync MODE). Kill points: X_BELL_MARKED between W3 and W4: the sleeper sleeps
+ * on; the reaper of the dead waker rings.
  */
 #ifndef RINGBUS_DOORBELL_H
 #define RINGBUS_DOORBELL_H
@@ -28,7 +30,8 @@
 
 /* S1 and S2. Returns the word as stored, to be given to the next two. */
 uint64_t doorbell_prepare(struct shm_word *bell);
-/* S4. 0 woken (or never slept); -ETIMEDOUT; -EINTR. Not more than timeout_ns (UINT64_MAX: for ever). */
+/* S4. 0 woken (or never slept); -ETIMEDOUT; -EINTR. Not more than timeout_ns (UINT64_MAX: for
+ * ever). */
 int doorbell_sleep(struct shm_word *bell, uint64_t prepared, uint64_t timeout_ns);
 /* S5. */
 void doorbell_finish(struct shm_word *bell, uint64_t prepared);
@@ -36,11 +39,12 @@ void doorbell_finish(struct shm_word *bell, uint64_t prepared);
 /* W3 and W4, out of line. `seen` has ASLEEP. Returns 1 if it made a wake call. */
 int doorbell_wake(struct shm_word *bell, uint64_t seen);
 
-/* W2 to W4; the caller has fenced as its mode asks. *last: whole epoch that this waker woke last in this word, 0 at start.
- * Returns 1 if it made a wake call. */
+/* W2 to W4; the caller has fenced as its mode asks. *last: whole epoch that this waker woke last in
+ * this word, 0 at start. Returns 1 if it made a wake call. */
 rb_inline int doorbell_ring(struct shm_word *bell, uint64_t *last)
 {
-	/* sync BELL waker: what the sleeper waits for (fenced) before this load; pairs BELL sleeper in doorbell_prepare() */
+	/* sync BELL waker: what the sleeper waits for (fenced) before this load; pairs BELL sleeper
+	 * in doorbell_prepare() */
 	uint64_t seen = shm_load_acquire(bell);
 
 	if (rb_likely(!(seen & BELL_ASLEEP)))
@@ -51,7 +55,8 @@ rb_inline int doorbell_ring(struct shm_word *bell, uint64_t *last)
 	return doorbell_wake(bell, seen);
 }
 
-/* Registers this process for membarrier and says whether it may be called. Once per process, at join. */
+/* Registers this process for membarrier and says whether it may be called. Once per process, at
+ * join. */
 bool doorbell_membarrier_register(void);
 /* Makes every registered process that runs pass a full fence. */
 void doorbell_membarrier(void);

@@ -1,4 +1,4 @@
-/* error.c: codes to text, the cause of the last failure in this thread, and the log callback. Level 0. */
+/* error.c: codes to text, why the last call failed, and the log. Level 0. */
 #include "error.h"
 
 #include "ringbus.h"
@@ -34,7 +34,8 @@ const char *rb_fail_detail(void)
 /* Level up to which RINGBUS_LOG asks for lines on stderr; -1: none. */
 static int log_env_level(void)
 {
-	static const char *const names[] = {"emerg", "alert", "crit", "error", "warning", "notice", "info", "debug"};
+	static const char *const names[] = {"emerg",   "alert",	 "crit", "error",
+					    "warning", "notice", "info", "debug"};
 	const char *text = secure_getenv("RINGBUS_LOG");
 
 	for (int i = 0; text && i < (int)rb_array_size(names); i++)
@@ -75,7 +76,8 @@ static const struct {
 	{EAGAIN, "no room (or nothing there) at the moment"},
 	{EBADMSG, "the other side of this pair wrote invalid data; the pair starts anew"},
 	{EBUSY, "in use by another thread, or called from within itself"},
-	{ECONNREFUSED, "no ringbus service listens on this port; start ringbusd, or open with autostart"},
+	{ECONNREFUSED,
+	 "no ringbus service listens on this port; start ringbusd, or open with autostart"},
 	{EEXIST, "a live event or node has this name"},
 	{EFAULT, "the bus's memory was lost (region truncated)"},
 	{EINVAL, "invalid argument"},

@@ -1,4 +1,4 @@
-/* error.h: codes to text, the cause of the last failure in this thread, and the log callback. Level 0. */
+/* error.h: codes to text, why the last call failed, and the log. Level 0. */
 #ifndef RINGBUS_ERROR_H
 #define RINGBUS_ERROR_H
 

@@ -1,9 +1,10 @@
 /* event.c: handles, subscriptions and the dispatch table; the only liburcu user. Level 4.
  *
- * The dispatching thread reads table[index] under the RCU read lock, one lock per batch; subscriptions are replaced as a
- * whole. Whoever takes one out waits for a grace period before freeing it, so after ringbus_unsubscribe() its handler does
- * not run again; from within a handler it goes on a list that is freed when the handler has returned.
- * events_lock guards handles; it is never held during a grace period, since handlers may take it.
+ * The dispatching thread reads table[index] under the RCU read lock, one lock per batch;
+ * subscriptions are replaced as a whole. Whoever takes one out waits for a grace period before
+ * freeing it, so after ringbus_unsubscribe() its handler does not run again; from within a handler
+ * it goes on a list that is freed when the handler has returned. events_lock guards handles; it is
+ * never held during a grace period, since handlers may take it.
  */
 #include "node.h"
 
@@ -18,7 +19,8 @@
 
 #include <urcu/rculfhash.h>
 
-_Static_assert(sizeof(struct cds_lfht_node) <= sizeof(((struct ringbus_event *)0)->hash_node), "room for the node");
+_Static_assert(sizeof(struct cds_lfht_node) <= sizeof(((struct ringbus_event *)0)->hash_node),
+	       "room for the node");
 
 #define NAME_BUCKETS 256
 
@@ -65,7 +67,8 @@ void event_read_end(void)
 
 struct subscription *event_subscription(const struct ringbus_node *node, uint32_t index)
 {
-	return rb_likely(index < node->region->g.events) ? rcu_dereference(node->table[index]) : NULL;
+	return rb_likely(index < node->region->g.events) ? rcu_dereference(node->table[index])
+							 : NULL;
 }
 
 void event_free_deferred(struct ringbus_node *node)
@@ -121,7 +124,8 @@ static int name_match(struct cds_lfht_node *n, const void *key)
 }
 
 /* The handle for a name, made if missing. Caller holds events_lock. NULL: no memory. */
-static struct ringbus_event *handle(struct ringbus_node *node, const char *id, size_t bytes, bool make)
+static struct ringbus_event *handle(struct ringbus_node *node, const char *id, size_t bytes,
+				    bool make)
 {
 	struct name_key key = {id, bytes};
 	unsigned long hash = (unsigned long)layout_name_hash(id, bytes);
@@ -151,7 +155,8 @@ static struct ringbus_event *handle(struct ringbus_node *node, const char *id, s
 	return e;
 }
 
-/* Binds a handle to the entry that has its name now. A subscription of an earlier entry is taken out. */
+/* Binds a handle to the entry that has its name now. A subscription of an earlier entry is taken
+ * out. */
 static struct subscription *bind(struct ringbus_event *e, const struct control_event *entry)
 {
 	struct subscription *old = NULL;
@@ -171,13 +176,17 @@ static struct subscription *bind(struct ringbus_event *e, const struct control_e
 	return old;
 }
 
-static struct subscription *new_subscription(struct ringbus_event *e, ringbus_handler handler, void *user, bool deliver)
+static struct subscription *new_subscription(struct ringbus_event *e, ringbus_handler handler,
+					     void *user, bool deliver)
 {
 	struct subscription *s = calloc(1, sizeof(*s));
 
 	if (s)
-		*s = (struct subscription){.generation = e->generation, .deliver = deliver, .handler = handler,
-					   .user = user, .event = e};
+		*s = (struct subscription){.generation = e->generation,
+					   .deliver = deliver,
+					   .handler = handler,
+					   .user = user,
+					   .event = e};
 	return s;
 }
 
@@ -187,8 +196,8 @@ static int name_check(const char *id, size_t *bytes)
 	if (layout_name_valid(id ? id : "", *bytes))
 		return 0;
 	return rb_fail(-EINVAL, *bytes >= LAYOUT_NAME_BYTES ? "an event id has at most 255 bytes"
-				: *bytes == 0		     ? "an event id cannot be empty here"
-							     : "an event id must be UTF-8");
+				: *bytes == 0		    ? "an event id cannot be empty here"
+							    : "an event id must be UTF-8");
 }
 
 static void fresh_id(char id[LAYOUT_NAME_BYTES])
@@ -206,9 +215,10 @@ static void fresh_id(char id[LAYOUT_NAME_BYTES])
 		sprintf(id + 2 * i, "%02x", random[i]);
 }
 
-/* The steps of a creation that need the control lock. `s` is the creator's own subscription, or NULL. */
-static int create_locked(struct ringbus_event *e, const struct ringbus_event_options *o, struct subscription *s,
-			 struct subscription *old[2])
+/* The steps of a creation that need the control lock. `s` is the creator's own subscription, or
+ * NULL. */
+static int create_locked(struct ringbus_event *e, const struct ringbus_event_options *o,
+			 struct subscription *s, struct subscription *old[2])
 {
 	struct ringbus_node *node = e->node;
 	uint32_t mode = o ? (uint32_t)o->mode : 0;
@@ -249,7 +259,8 @@ int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node
 	rb_fail_clear();
 	if (r < 0)
 		return r;
-	if (!event || (options && (options->size > sizeof(*options) || (unsigned)options->mode > 1)))
+	if (!event ||
+	    (options && (options->size > sizeof(*options) || (unsigned)options->mode > 1)))
 		return rb_fail(-EINVAL, "event mode must be SINGLE (0) or MULTI (1)");
 	if (!id || !*id) {
 		fresh_id(made);
@@ -279,8 +290,8 @@ int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node
 	return 0;
 }
 
-static int subscribe_locked(struct ringbus_event *e, const struct ringbus_subscribe_options *o, struct subscription *s,
-			    struct subscription *old[2])
+static int subscribe_locked(struct ringbus_event *e, const struct ringbus_subscribe_options *o,
+			    struct subscription *s, struct subscription *old[2])
 {
 	static const struct ringbus_subscribe_options none;
 	struct ringbus_node *node = e->node;
@@ -294,10 +305,12 @@ static int subscribe_locked(struct ringbus_event *e, const struct ringbus_subscr
 		o = &none;
 	r = control_event_find(&c, e->id, e->id_bytes, &entry);
 	if (o->must_exist && (r < 0 || event_state(entry.word) != EVENT_LIVE))
-		r = rb_fail(-ENOENT, "event '%s' does not exist (and must_exist was asked for)", e->id);
+		r = rb_fail(-ENOENT, "event '%s' does not exist (and must_exist was asked for)",
+			    e->id);
 	else if (r == 0 && event_state(entry.word) == EVENT_LIVE && event_mode(entry.word) == 0 &&
 		 event_owner(entry.word) == node->slot)
-		r = rb_fail(-EINVAL, "the creator of the SINGLE event '%s' cannot subscribe to it", e->id);
+		r = rb_fail(-EINVAL, "the creator of the SINGLE event '%s' cannot subscribe to it",
+			    e->id);
 	else
 		r = control_event_enter(&c, e->id, e->id_bytes, node->slot, &entry);
 	if (r == 0) {
@@ -334,7 +347,8 @@ int ringbus_subscribe(struct ringbus_event **event, struct ringbus_node *node, c
 	pthread_mutex_lock(&node->events_lock);
 	e = handle(node, id, bytes, true);
 	if (e)
-		s = new_subscription(e, options ? options->handler : NULL, options ? options->user : NULL,
+		s = new_subscription(e, options ? options->handler : NULL,
+				     options ? options->user : NULL,
 				     !(options && options->emit_only));
 	r = s ? subscribe_locked(e, options, s, old) : -ENOMEM;
 	if (r < 0 && s && e->subscription != s)
@@ -392,7 +406,8 @@ int ringbus_unsubscribe(struct ringbus_event *event)
 	r = event->subscribed || event->created ? 0 : -ENOENT;
 	pthread_mutex_unlock(&event->node->events_lock);
 	if (single)
-		return rb_fail(-EINVAL, "'%s' is this node's own SINGLE event; dissolve it instead", event->id);
+		return rb_fail(-EINVAL, "'%s' is this node's own SINGLE event; dissolve it instead",
+			       event->id);
 	if (r < 0)
 		return rb_fail(r, "not subscribed to '%s'", event->id);
 	return leave_event(event, false);
@@ -500,9 +515,11 @@ int ringbus_event_info(struct ringbus_event *event, struct ringbus_event_info *i
 
 		info->owner.slot = slot;
 		/* relaxed, both: stored before the word; pid for information */
-		info->owner.generation = (uint32_t)shm_load_relaxed(&event->entry->owner_generation);
+		info->owner.generation =
+			(uint32_t)shm_load_relaxed(&event->entry->owner_generation);
 		if (slot < event->node->region->g.nodes)
-			info->owner.pid = (uint32_t)shm_load_relaxed(&event->node->region->records[slot].pid);
+			info->owner.pid =
+				(uint32_t)shm_load_relaxed(&event->node->region->records[slot].pid);
 	}
 	info->subscribers = mask_count(event->entry->deliver, LAYOUT_NO_SLOT);
 	info->members = mask_count(event->entry->members, LAYOUT_NO_SLOT);
@@ -516,18 +533,21 @@ int ringbus_event_wait_subscribers(struct ringbus_event *event, unsigned count, 
 	struct timespec pause = {.tv_nsec = 20000};
 	int r;
 
-	/* Others subscribe by control operations, which are rare: looking a thousand times a second is enough. */
+	/* Others subscribe by control operations, which are rare: looking a thousand times a second
+	 * is enough. */
 	for (;;) {
 		r = event ? node_enter(event->node) : -EINVAL;
 		if (r < 0)
 			return r;
 		/* sync EVENT emitter: word before masks; pairs EVENT holder in publish_word() */
-		if (!event->entry || event_generation(shm_load_acquire(&event->entry->word)) != event->generation)
+		if (!event->entry ||
+		    event_generation(shm_load_acquire(&event->entry->word)) != event->generation)
 			return rb_fail(-ENOENT, "event '%s' does not exist", event->id);
 		if (mask_count(event->entry->deliver, event->node->slot) >= count)
 			return 0;
 		if (rb_left_ns(deadline) == 0)
-			return rb_fail(-ETIMEDOUT, "'%s' has fewer than %u subscribers", event->id, count);
+			return rb_fail(-ETIMEDOUT, "'%s' has fewer than %u subscribers", event->id,
+				       count);
 		nanosleep(&pause, NULL);
 		pause.tv_nsec = (long)rb_min((uint64_t)pause.tv_nsec * 2, RB_MS);
 	}

@@ -1,8 +1,9 @@
 /* fdwatch.c: one level-triggered descriptor per node: an eventfd fed by a helper thread. Level 4.
  *
- * The thread that receives arms: when nothing is pending it stores ASLEEP in the inbox, looks once more, and tells the helper
- * the word; the helper only waits on it and writes the eventfd. It touches no receive state. Receiving disarms. The eventfd
- * is emptied only by a receiver that then finds nothing, so it stays readable while anything may be pending.
+ * The thread that receives arms: when nothing is pending it stores ASLEEP in the inbox, looks once
+ * more, and tells the helper the word; the helper only waits on it and writes the eventfd. It
+ * touches no receive state. Receiving disarms. The eventfd is emptied only by a receiver that then
+ * finds nothing, so it stays readable while anything may be pending.
  */
 #include "node.h"
 
@@ -21,7 +22,7 @@ struct fdwatch {
 	struct own_word armed; /* the inbox word prepared; 0: not armed */
 	struct own_word turn;  /* bumped at each arming, and to stop */
 	struct own_word stop;
-	uint64_t last;         /* for our own ring when stopping */
+	uint64_t last; /* for our own ring when stopping */
 };
 
 static void signal_fd(struct fdwatch *f)
@@ -44,7 +45,8 @@ static void *watch(void *arg)
 			doorbell_private_wait(&f->turn, (uint32_t)turn, UINT64_MAX);
 			continue;
 		}
-		/* woken by whoever rings; an inbox that was finished or prepared anew meanwhile does not wait */
+		/* woken by whoever rings; an inbox that was finished or prepared anew meanwhile
+		 * does not wait */
 		doorbell_wait_word(inbox, (uint32_t)armed, RB_SECOND);
 		/* sync BELL sleeper: word after the wait; pairs BELL waker in doorbell_wake() */
 		if (own_load(&f->armed) == armed && shm_load_acquire(inbox) != armed &&
@@ -67,7 +69,8 @@ void fdwatch_busy(struct ringbus_node *node)
 		doorbell_finish(&node->bell->inbox, armed);
 }
 
-/* Receiving ends: the descriptor is emptied and armed if nothing is pending, else it stays or becomes readable. */
+/* Receiving ends: the descriptor is emptied and armed if nothing is pending, else it stays or
+ * becomes readable. */
 void fdwatch_drained(struct ringbus_node *node)
 {
 	struct fdwatch *f = node->fdwatch;
@@ -138,7 +141,8 @@ void fdwatch_close(struct ringbus_node *node)
 		own_store(&f->stop, 1);
 		own_add(&f->turn, 1);
 		doorbell_private_wake(&f->turn);
-		/* sync BELL waker: stop before the look; pairs BELL sleeper in doorbell_prepare() */
+		/* sync BELL waker: stop before the look; pairs BELL sleeper in doorbell_prepare()
+		 */
 		shm_fence();
 		doorbell_ring(&node->bell->inbox, &f->last);
 		pthread_join(f->thread, NULL);

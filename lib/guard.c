@@ -1,10 +1,11 @@
 /* guard.c: opt-in SIGBUS guard over our mappings of regions. Level 1.
  *
- * A file that is truncated under a mapping turns each access into SIGBUS. The handler puts private zero pages over the
- * mapping that was hit and condemns the region; the access then goes on, and the callers look at the flag.
+ * A file that is truncated under a mapping turns each access into SIGBUS. The handler puts private
+ * zero pages over the mapping that was hit and condemns the region; the access then goes on, and
+ * the callers look at the flag.
  *
- * The handler walks the list without a lock: chunks are never freed, and the entry of the mapping in which a thread
- * faults cannot change meanwhile, because that thread uses the mapping.
+ * The handler walks the list without a lock: chunks are never freed, and the entry of the mapping
+ * in which a thread faults cannot change meanwhile, because that thread uses the mapping.
  */
 #include "guard.h"
 
@@ -45,7 +46,8 @@ static void guard_chain(int sig, siginfo_t *info, void *context)
 	} else if (guard_old.sa_handler != SIG_DFL && guard_old.sa_handler != SIG_IGN) {
 		guard_old.sa_handler(sig);
 	} else {
-		/* The access is repeated on return, and now kills; a signal that was sent does so at raise(). */
+		/* The access is repeated on return, and now kills; a signal that was sent does so
+		 * at raise(). */
 		signal(SIGBUS, SIG_DFL);
 		if (info->si_code <= 0)
 			raise(SIGBUS);
@@ -77,8 +79,8 @@ static void guard_handler(int sig, siginfo_t *info, void *context)
 		void *start = (void *)(uintptr_t)own_load(&e->start);
 
 		own_store(e->condemned, 1);
-		if (mmap(start, e->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
-		    MAP_FAILED)
+		if (mmap(start, e->bytes, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
 			e = NULL;
 		else
 			madvise(start, e->bytes, MADV_DONTFORK);
@@ -90,7 +92,8 @@ static void guard_handler(int sig, siginfo_t *info, void *context)
 
 int guard_enable(void)
 {
-	struct sigaction action = {.sa_sigaction = guard_handler, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+	struct sigaction action = {.sa_sigaction = guard_handler,
+				   .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
 	int err = 0;
 
 	pthread_mutex_lock(&guard_mutex);

@@ -13,7 +13,8 @@ int guard_add(const struct region *region, void *map, uint64_t bytes);
 void guard_remove(void *map);
 /* In a forked child: the mappings are not there. Async-signal-safe. */
 void guard_forget(void);
-/* Whether the region was truncated under us: what we read and write there is a private copy of nothing. */
+/* Whether the region was truncated under us: what we read and write there is a private copy of
+ * nothing. */
 bool guard_condemned(const struct region *region);
 
 #endif

@@ -473,8 +473,9 @@ int ringbus_inspect_check(struct ringbus_inspect *in, ringbus_inspect_handler fn
 	r = check_passes(&c[0], &c[1]);
 	for (size_t i = 0; r >= 0 && i < c[0].count; i++) {
 		const struct finding *f = &c[0].findings[i];
-		struct ringbus_inspect_finding out = {
-			.severity = f->severity, .code = f->code, .text = f->text};
+		struct ringbus_inspect_finding out = {.severity = f->severity,
+						      .code = f->code,
+						      .text = f->text};
 
 		r += f->severity == RINGBUS_INSPECT_ERROR;
 		if (fn)

@@ -174,17 +174,17 @@ static void check_ring_generations(struct ring_check *r, uint64_t from, uint64_t
 	if (!r->any)
 		return;
 	if ((int32_t)(r->to_generation - slot_generation(to)) > 0)
-		inspect_report(
-			r->c, r->severity, "ring-generation",
-			"ring %u to %u: a record is for generation %u of slot %u, which has %u",
-			r->ring.from, r->ring.to, r->to_generation, r->ring.to,
-			slot_generation(to));
+		inspect_report(r->c, r->severity, "ring-generation",
+			       "ring %u to %u: a record is for generation %u of slot %u, which has "
+			       "%u",
+			       r->ring.from, r->ring.to, r->to_generation, r->ring.to,
+			       slot_generation(to));
 	if ((int32_t)(r->from_generation - slot_generation(from)) > 0)
-		inspect_report(
-			r->c, r->severity, "ring-generation",
-			"ring %u to %u: a record is of generation %u of slot %u, which has %u",
-			r->ring.from, r->ring.to, r->from_generation, r->ring.from,
-			slot_generation(from));
+		inspect_report(r->c, r->severity, "ring-generation",
+			       "ring %u to %u: a record is of generation %u of slot %u, which has "
+			       "%u",
+			       r->ring.from, r->ring.to, r->from_generation, r->ring.from,
+			       slot_generation(from));
 }
 
 /* What a receiver needs to find its messages. */
@@ -199,10 +199,10 @@ static void check_ring_bells(struct ring_check *r, uint64_t to)
 	inspect_read_bell(r->c->in, r->ring.to, &bell);
 	inspect_mask(paired, bell.paired);
 	if (!inspect_bit(paired, r->ring.from))
-		inspect_report(
-			r->c, r->severity, "ring-unpaired",
-			"ring %u to %u: unread records, but the receiver does not know the sender",
-			r->ring.from, r->ring.to);
+		inspect_report(r->c, r->severity, "ring-unpaired",
+			       "ring %u to %u: unread records, but the receiver does not know the "
+			       "sender",
+			       r->ring.from, r->ring.to);
 	inbox = inspect_word(&bell.inbox);
 	if ((inbox & INSPECT_BELL_ASLEEP) && !(inbox & INSPECT_BELL_WOKEN) &&
 	    r->to_generation == slot_generation(to))

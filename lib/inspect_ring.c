@@ -225,9 +225,10 @@ static uint64_t read_head(struct ringbus_inspect *in, const struct ringbus_inspe
 {
 	uint64_t head;
 
-	inspect_read(
-		in, ring->offset + RB_PAGE + ring->capacity + offsetof(struct layout_ring_rx, head),
-		&head, sizeof(head));
+	inspect_read(in,
+		     ring->offset + RB_PAGE + ring->capacity +
+			     offsetof(struct layout_ring_rx, head),
+		     &head, sizeof(head));
 	return head;
 }
 

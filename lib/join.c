@@ -1,7 +1,7 @@
 /* join.c: the client's side of joining: find or start the service, prove, get a slot. Level 3.
  *
- * An attempt ends in success, in an error that time will not cure, or in JOIN_AGAIN: services and regions come and go,
- * and whatever may be such a moment is tried again until the deadline.
+ * An attempt ends in success, in an error that time will not cure, or in JOIN_AGAIN: services and
+ * regions come and go, and whatever may be such a moment is tried again until the deadline.
  */
 #include "join.h"
 
@@ -18,7 +18,8 @@
 #define JOIN_START_EVERY_NS (300 * RB_MS)
 #define JOIN_FIRST_NAP_NS RB_MS
 #define JOIN_LAST_NAP_NS (20 * RB_MS)
-#define JOIN_STRANGER_NS (300 * RB_MS) /* so long may a port answer without a region before it is a stranger's */
+#define JOIN_STRANGER_NS \
+	(300 * RB_MS) /* so long may a port answer without a region before it is a stranger's */
 #define JOIN_LIVE_TRIES 100
 #define JOIN_SHORT_NS (100 * RB_MS)
 
@@ -30,8 +31,8 @@ struct join {
 	uint64_t stranger_ns; /* since when the port answers and no region is there; 0: not so */
 	unsigned proofs_lost;
 	uint64_t attempt_ns; /* when this attempt began */
-	int reason;          /* of the last JOIN_AGAIN */
-	char why[512];       /* its text */
+	int reason;	     /* of the last JOIN_AGAIN */
+	char why[512];	     /* its text */
 };
 
 int join_port(unsigned given)
@@ -43,7 +44,9 @@ int join_port(unsigned given)
 	if (given == 0 && text && *text) {
 		port = strtoul(text, &end, 10);
 		if (*end || port == 0 || text[0] == '-')
-			return rb_fail(-EINVAL, "RINGBUS_PORT is '%s'; set it to a number from 1 to 65535", text);
+			return rb_fail(-EINVAL,
+				       "RINGBUS_PORT is '%s'; set it to a number from 1 to 65535",
+				       text);
 	} else if (given == 0) {
 		port = 54121;
 	}
@@ -61,7 +64,8 @@ static int join_again(struct join *j, int reason)
 
 /* ---- the exchange ---- */
 
-static int join_send(struct join *j, int fd, struct wire_message *m, enum wire_kind kind, const struct region *region)
+static int join_send(struct join *j, int fd, struct wire_message *m, enum wire_kind kind,
+		     const struct region *region)
 {
 	m->magic = WIRE_MAGIC;
 	m->kind = (uint32_t)kind;
@@ -77,9 +81,14 @@ static int join_broken(struct join *j, int err)
 	if (err == -ETIMEDOUT && j->reason != 0 && rb_now_ns() - j->attempt_ns < JOIN_SHORT_NS)
 		return rb_fail(err, "%s", j->why);
 	if (err == -ETIMEDOUT)
-		return rb_fail(err, "the service on port %u accepts but does not answer; it may be stopped (see "
-			       "ringbusd's state in ps)", j->port);
-	rb_fail(-ECONNREFUSED, "the service on port %u closes connections; it may be ending, or overloaded", j->port);
+		return rb_fail(err,
+			       "the service on port %u accepts but does not answer; it may be "
+			       "stopped (see "
+			       "ringbusd's state in ps)",
+			       j->port);
+	rb_fail(-ECONNREFUSED,
+		"the service on port %u closes connections; it may be ending, or overloaded",
+		j->port);
 	return join_again(j, -ECONNREFUSED);
 }
 
@@ -87,20 +96,31 @@ static int join_refused(struct join *j, uint32_t error)
 {
 	switch (error) {
 	case EUSERS:
-		return rb_fail(-EUSERS, "all slots of the bus on port %u are taken; start its service with more --nodes "
-			       "(%u at most)", j->port, LAYOUT_NODES_MAX);
+		return rb_fail(-EUSERS,
+			       "all slots of the bus on port %u are taken; start its service with "
+			       "more --nodes "
+			       "(%u at most)",
+			       j->port, LAYOUT_NODES_MAX);
 	case EACCES:
-		rb_fail(-EACCES, "the service on port %u did not see our proof of access to the region", j->port);
+		rb_fail(-EACCES,
+			"the service on port %u did not see our proof of access to the region",
+			j->port);
 		return j->proofs_lost++ < 2 ? join_again(j, -EACCES) : -EACCES;
 	case EPROTO:
-		return rb_fail(-EPROTO, "the service on port %u is of another version of ringbus; restart it with this one",
+		return rb_fail(-EPROTO,
+			       "the service on port %u is of another version of ringbus; restart "
+			       "it with this one",
 			       j->port);
 	case ETIMEDOUT:
-		rb_fail(-ETIMEDOUT, "the service on port %u did not get the control lock; a process that holds it is "
-			"stopped", j->port);
+		rb_fail(-ETIMEDOUT,
+			"the service on port %u did not get the control lock; a process that holds "
+			"it is "
+			"stopped",
+			j->port);
 		return join_again(j, -ETIMEDOUT);
 	default:
-		rb_fail(-ECONNREFUSED, "the service on port %u refused us (error %u)", j->port, error);
+		rb_fail(-ECONNREFUSED, "the service on port %u refused us (error %u)", j->port,
+			error);
 		return join_again(j, -ECONNREFUSED);
 	}
 }
@@ -114,27 +134,37 @@ static int join_receive(struct join *j, int fd, struct wire_message *m, enum wir
 		return join_broken(j, err);
 	if (m->magic != WIRE_MAGIC || (m->kind != (uint32_t)kind && m->kind != WIRE_REFUSAL)) {
 		port_holder(j->port, who);
-		return rb_fail(-EPROTO, "port %u belongs to %s, which is no ringbus service; choose another with --port "
-			       "or RINGBUS_PORT", j->port, who);
+		return rb_fail(-EPROTO,
+			       "port %u belongs to %s, which is no ringbus service; choose another "
+			       "with --port "
+			       "or RINGBUS_PORT",
+			       j->port, who);
 	}
 	return m->kind == WIRE_REFUSAL ? join_refused(j, m->error) : 0;
 }
 
 /* The service must hold the lock that we named: only who can write the region can. */
-static int join_verify(struct join *j, struct region *region, const struct wire_message *challenge, uint64_t offset)
+static int join_verify(struct join *j, struct region *region, const struct wire_message *challenge,
+		       uint64_t offset)
 {
 	char who[PORT_WHO_MAX];
 
 	if (memcmp(challenge->uuid, region->uuid, sizeof(region->uuid)) != 0) {
-		rb_fail(-ENOENT, "the service on port %u serves a bus in another directory, or a newer one; name its "
-			"directory with RINGBUS_DIR", j->port);
+		rb_fail(-ENOENT,
+			"the service on port %u serves a bus in another directory, or a newer one; "
+			"name its "
+			"directory with RINGBUS_DIR",
+			j->port);
 		return join_again(j, -ENOENT);
 	}
 	if (peer_proof_holder(region, offset) != 0)
 		return 0;
 	port_holder(j->port, who);
-	return rb_fail(-EACCES, "%s answers on port %u but has no access to the region: an impostor; end it, or choose "
-		       "another port with --port or RINGBUS_PORT", who, j->port);
+	return rb_fail(-EACCES,
+		       "%s answers on port %u but has no access to the region: an impostor; end "
+		       "it, or choose "
+		       "another port with --port or RINGBUS_PORT",
+		       who, j->port);
 }
 
 /* HELLO to GRANT. Caller holds region->life. */
@@ -164,8 +194,8 @@ static int join_exchange(struct join *j, struct region *region, int fd, struct w
 	err = err < 0 ? join_broken(j, err) : join_receive(j, fd, grant, WIRE_GRANT);
 	peer_proof_drop(region, ours);
 	if (err == 0 && grant->slot >= region->g.nodes)
-		return rb_fail(-EPROTO, "the service on port %u granted slot %u of %u", j->port, grant->slot,
-			       region->g.nodes);
+		return rb_fail(-EPROTO, "the service on port %u granted slot %u of %u", j->port,
+			       grant->slot, region->g.nodes);
 	return err;
 }
 
@@ -177,14 +207,16 @@ static int join_live(struct join *j, struct region *region, uint32_t slot)
 	const struct timespec moment = {.tv_nsec = RB_MS};
 	int err = peer_live_take(region, slot);
 
-	for (int i = 0; err == -EBUSY && i < JOIN_LIVE_TRIES && rb_left_ns(j->deadline_ns) > 0; i++) {
+	for (int i = 0; err == -EBUSY && i < JOIN_LIVE_TRIES && rb_left_ns(j->deadline_ns) > 0;
+	     i++) {
 		nanosleep(&moment, NULL);
 		err = peer_live_take(region, slot);
 	}
 	return err;
 }
 
-/* Live lock, then JOINING. The bus may have ended in between; then the slot is given up and all begins again. */
+/* Live lock, then JOINING. The bus may have ended in between; then the slot is given up and all
+ * begins again. */
 static int join_claim(struct join *j, struct region *region, const struct wire_message *grant)
 {
 	struct shm_word *slot = &region->bells[grant->slot].slot;
@@ -195,20 +227,22 @@ static int join_claim(struct join *j, struct region *region, const struct wire_m
 	if (join_live(j, region, grant->slot) < 0)
 		return join_again(j, -EBUSY);
 	KILL_POINT("X_JOIN_LOCKED");
-	/* sync SLOT joiner: live lock before JOINING, so that who sees JOINING finds the lock held; pairs SLOT prover in
-	 * peer_check() */
+	/* sync SLOT joiner: live lock before JOINING, so that who sees JOINING finds the lock held;
+	 * pairs SLOT prover in peer_check() */
 	if (!shm_cas(slot, &seen, joining)) {
 		peer_live_drop(region, grant->slot);
-		rb_fail(-ETIMEDOUT, "the service took the granted slot back: this process was too slow");
+		rb_fail(-ETIMEDOUT,
+			"the service took the granted slot back: this process was too slow");
 		return join_again(j, -ETIMEDOUT);
 	}
 	KILL_POINT("X_JOIN_CLAIMED");
-	/* sync CLOSING joiner: a bus ends only with all slots FREE, so this tells of a region that was dead when it was opened;
-	 * pairs CLOSING service in bus_end() */
+	/* sync CLOSING joiner: a bus ends only with all slots FREE, so this tells of a region that
+	 * was dead when it was opened; pairs CLOSING service in bus_end() */
 	if (shm_load_acquire(&region->control->closing) == 0 && region_is_current(region))
 		return 0;
 	seen = joining;
-	/* sync SLOT leaver: nothing was written to the slot's words; pairs SLOT prover in peer_check() */
+	/* sync SLOT leaver: nothing was written to the slot's words; pairs SLOT prover in
+	 * peer_check() */
 	shm_cas(slot, &seen, slot_word(grant->generation, grant->pid, SLOT_LEFT));
 	peer_live_drop(region, grant->slot);
 	rb_fail(-ECONNREFUSED, "the bus on port %u was ending", j->port);
@@ -245,14 +279,11 @@ static int join_region(struct join *j, struct region *region, struct join_result
 
 static int join_region_locked(struct join *j, struct region *region, struct join_result *result)
 {
-	struct timespec until = {
-		.tv_sec = (time_t)(j->deadline_ns / RB_SECOND),
-		.tv_nsec = (long)(j->deadline_ns % RB_SECOND),
-	};
 	int err;
 
-	if (pthread_mutex_clocklock(&region->life, CLOCK_MONOTONIC, &until) != 0)
-		return rb_fail(-ETIMEDOUT, "another thread of this process has been joining or leaving all the time");
+	if (!rb_mutex_lock(&region->life, j->deadline_ns))
+		return rb_fail(-ETIMEDOUT, "another thread of this process has been joining or "
+					   "leaving all the time");
 	err = join_region(j, region, result);
 	pthread_mutex_unlock(&region->life);
 	return err;
@@ -268,21 +299,29 @@ static int join_no_service(struct join *j, const char *directory, bool orphaned)
 
 	j->stranger_ns = 0;
 	if (!j->request->autostart)
-		return rb_fail(-ECONNREFUSED, orphaned ? "the bus on port %u is there, but its service has ended; start it: "
-			       "ringbusd --port %u --directory %s" : "no service on port %u; start one: ringbusd --port %u "
-			       "--directory %s, or open with autostart", j->port, j->port, directory);
+		return rb_fail(-ECONNREFUSED,
+			       orphaned ? "the bus on port %u is there, but its service has ended; "
+					  "start it: "
+					  "ringbusd --port %u --directory %s"
+					: "no service on port %u; start one: ringbusd --port %u "
+					  "--directory %s, or open with autostart",
+			       j->port, j->port, directory);
 	if (j->started_ns == 0 || now - j->started_ns >= JOIN_START_EVERY_NS) {
 		j->started_ns = now;
 		err = autostart(j->port, directory, j->deadline_ns);
 		if (err < 0)
 			return err;
 	}
-	rb_fail(-ETIMEDOUT, "ringbusd was started and does not answer on port %u yet; run it by hand to see why: ringbusd "
-		"--port %u --directory %s", j->port, j->port, directory);
+	rb_fail(-ETIMEDOUT,
+		"ringbusd was started and does not answer on port %u yet; run it by hand to see "
+		"why: ringbusd "
+		"--port %u --directory %s",
+		j->port, j->port, directory);
 	return join_again(j, -ETIMEDOUT);
 }
 
-/* No region. Either there is no service, or it is a stranger's, or one that begins or ends just now. */
+/* No region. Either there is no service, or it is a stranger's, or one that begins or ends just
+ * now. */
 static int join_no_region(struct join *j)
 {
 	char directory[REGION_PATH_MAX], who[PORT_WHO_MAX];
@@ -298,13 +337,16 @@ static int join_no_region(struct join *j)
 	close(fd);
 	if (j->stranger_ns == 0)
 		j->stranger_ns = now;
-	if (now - j->stranger_ns < JOIN_STRANGER_NS && rb_left_ns(j->deadline_ns) > JOIN_STRANGER_NS / 2)
+	if (now - j->stranger_ns < JOIN_STRANGER_NS &&
+	    rb_left_ns(j->deadline_ns) > JOIN_STRANGER_NS / 2)
 		return join_again(j, -EACCES);
 	err = region_directory(directory, j->port, j->request->directory, NULL);
 	port_holder(j->port, who);
-	return rb_fail(-EACCES, "port %u belongs to %s, and there is no bus of that port in %s; choose another with --port "
-		       "or RINGBUS_PORT, or name the bus's directory with RINGBUS_DIR", j->port, who,
-		       err < 0 ? "our directories" : directory);
+	return rb_fail(-EACCES,
+		       "port %u belongs to %s, and there is no bus of that port in %s; choose "
+		       "another with --port "
+		       "or RINGBUS_PORT, or name the bus's directory with RINGBUS_DIR",
+		       j->port, who, err < 0 ? "our directories" : directory);
 }
 
 static int join_attempt(struct join *j, struct join_result *result)
@@ -321,7 +363,8 @@ static int join_attempt(struct join *j, struct join_result *result)
 
 		strncpy(why, rb_fail_detail(), sizeof(why) - 1);
 		why[sizeof(why) - 1] = 0;
-		if (fd == -ECONNREFUSED && region_directory(directory, j->port, j->request->directory, NULL) == 0 &&
+		if (fd == -ECONNREFUSED &&
+		    region_directory(directory, j->port, j->request->directory, NULL) == 0 &&
 		    j->started_ns == 0)
 			return join_no_service(j, directory, false);
 		if (fd >= 0)
@@ -342,7 +385,9 @@ static int join_attempt(struct join *j, struct join_result *result)
 
 int join_bus(const struct join_request *request, struct join_result *result)
 {
-	struct join j = {.request = request, .port = request->port, .deadline_ns = request->deadline_ns};
+	struct join j = {.request = request,
+			 .port = request->port,
+			 .deadline_ns = request->deadline_ns};
 	uint64_t nap = JOIN_FIRST_NAP_NS;
 	int err;
 

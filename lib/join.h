@@ -15,12 +15,12 @@ struct join_result {
 	struct region *region; /* referenced for the caller */
 	uint32_t slot;
 	uint32_t generation;
-	uint32_t pid; /* as the service sees it; 0 in a foreign pid namespace */
+	uint32_t pid;	/* as the service sees it; 0 in a foreign pid namespace */
 	int connection; /* kept open where pid is 0, else -1 */
 };
 
-/* On success the slot word is JOINING(generation, pid), by our CAS, with the live lock held: the caller may write the
- * slot's words. Caller holds no lock. Errors as ringbus_node_open(). */
+/* On success the slot word is JOINING(generation, pid), by our CAS, with the live lock held: the
+ * caller may write the slot's words. Caller holds no lock. Errors as ringbus_node_open(). */
 int join_bus(const struct join_request *request, struct join_result *result);
 /* Port to use: given, else RINGBUS_PORT, else 54121. -EINVAL if the variable is no port. */
 int join_port(unsigned given);

@@ -5,15 +5,19 @@ int layout_geometry_init(struct layout_geometry *g)
 {
 	uint64_t at;
 
-	if (g->nodes < 2 || g->nodes > LAYOUT_NODES_MAX || g->events < 1 || g->events > LAYOUT_EVENTS_MAX)
+	if (g->nodes < 2 || g->nodes > LAYOUT_NODES_MAX || g->events < 1 ||
+	    g->events > LAYOUT_EVENTS_MAX)
 		return -EINVAL;
-	if (!rb_is_power_of_two(g->ring_bytes) || g->ring_bytes < LAYOUT_RING_MIN || g->ring_bytes > LAYOUT_RING_MAX)
+	if (!rb_is_power_of_two(g->ring_bytes) || g->ring_bytes < LAYOUT_RING_MIN ||
+	    g->ring_bytes > LAYOUT_RING_MAX)
 		return -EINVAL;
 	if (g->pool_bytes < LAYOUT_POOL_MIN || g->pool_bytes > LAYOUT_POOL_MAX)
 		return -EINVAL;
 
 	g->common_offset = RB_PAGE;
-	g->common_bytes = rb_align_up(sizeof(struct layout_common) + g->nodes * sizeof(struct layout_bell), RB_PAGE);
+	g->common_bytes =
+		rb_align_up(sizeof(struct layout_common) + g->nodes * sizeof(struct layout_bell),
+			    RB_PAGE);
 	g->control_offset = g->common_offset + g->common_bytes;
 	at = sizeof(struct layout_control);
 	g->records_offset = at;
@@ -21,7 +25,8 @@ int layout_geometry_init(struct layout_geometry *g)
 	g->hashes_offset = at;
 	at = rb_align_up(at + g->events * sizeof(struct shm_word), RB_PAGE);
 	g->events_offset = at;
-	g->control_bytes = rb_align_up(at + (uint64_t)g->events * sizeof(struct layout_event), RB_PAGE);
+	g->control_bytes =
+		rb_align_up(at + (uint64_t)g->events * sizeof(struct layout_event), RB_PAGE);
 	g->nodes_offset = g->control_offset + g->control_bytes;
 	g->nodes_bytes = (uint64_t)g->nodes * sizeof(struct layout_node);
 	g->fixed_bytes = g->nodes_offset + g->nodes_bytes;
@@ -76,8 +81,8 @@ uint64_t layout_signature(void)
 	return h;
 }
 
-void layout_header_write(struct layout_header *h, const struct layout_geometry *g, const uint8_t uuid[16],
-			 const char *boot_id, unsigned port, unsigned uid)
+void layout_header_write(struct layout_header *h, const struct layout_geometry *g,
+			 const uint8_t uuid[16], const char *boot_id, unsigned port, unsigned uid)
 {
 	*h = (struct layout_header){
 		.magic = LAYOUT_MAGIC,
@@ -135,7 +140,8 @@ void layout_name_store(struct shm_word *name, const char *text, size_t bytes)
 	}
 }
 
-size_t layout_name_load(const struct shm_word *name, uint64_t name_bytes, char out[LAYOUT_NAME_BYTES])
+size_t layout_name_load(const struct shm_word *name, uint64_t name_bytes,
+			char out[LAYOUT_NAME_BYTES])
 {
 	size_t bytes = (size_t)rb_min(name_bytes, LAYOUT_NAME_BYTES - 1);
 
@@ -159,7 +165,8 @@ uint64_t layout_name_hash(const char *text, size_t bytes)
 	return h ? h : 1;
 }
 
-/* Length of the UTF-8 sequence at s (n bytes left), 0 if it is none: no surrogates, nothing overlong or over U+10FFFF. */
+/* Length of the UTF-8 sequence at s (n bytes left), 0 if it is none: no surrogates, nothing
+ * overlong or over U+10FFFF. */
 static size_t utf8_sequence(const unsigned char *s, size_t n)
 {
 	if (s[0] < 0x80)
@@ -174,7 +181,8 @@ static size_t utf8_sequence(const unsigned char *s, size_t n)
 		return 3;
 	}
 	if (s[0] >= 0xf0 && s[0] <= 0xf4) {
-		if (n < 4 || (s[1] & 0xc0) != 0x80 || (s[2] & 0xc0) != 0x80 || (s[3] & 0xc0) != 0x80)
+		if (n < 4 || (s[1] & 0xc0) != 0x80 || (s[2] & 0xc0) != 0x80 ||
+		    (s[3] & 0xc0) != 0x80)
 			return 0;
 		if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
 			return 0;

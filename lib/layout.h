@@ -2,39 +2,39 @@
  *
  * The region is one file. Fixed part, in pages grouped by who writes:
  *
- *	header    1 page            written before the file has a name, constant after. All map it read-only.
- *	common    global + nodes    words that many write: slot words, doorbells, signal words. Mapped read-write.
- *	control   intent, slot      written by the holder of the control lock only; mapped read-only but while
- *	          records, events   the lock is held.
- *	nodes     1 page a slot     written by the owner of the slot (by a reaper once the owner is dead)
+ *	header    1 page            written before the file has a name, constant after. All map it
+ *read-only. common    global + nodes    words that many write: slot words, doorbells, signal words.
+ *Mapped read-write. control   intent, slot      written by the holder of the control lock only;
+ *mapped read-only but while records, events   the lock is held. nodes     1 page a slot     written
+ *by the owner of the slot (by a reaper once the owner is dead)
  *
- * Behind it extents, page aligned, allocated under the control lock. A range is in use iff a node page names it:
- * there is no other book of them, so a death in the middle of an allocation leaks nothing.
+ * Behind it extents, page aligned, allocated under the control lock. A range is in use iff a node
+ *page names it: there is no other book of them, so a death in the middle of an allocation leaks
+ *nothing.
  *
- *	ring      1 page written by the sender, ring_bytes of records written by the sender, 1 page written by the
- *	          receiver. Named by nodes[sender].ring[receiver]; stays with this pair of slots for good.
- *	pool      borrow bits (32 bytes a chunk, rounded to pages, written by receivers), then the chunks. Named by
- *	          nodes[sender].pool[i].
+ *	ring      1 page written by the sender, ring_bytes of records written by the sender, 1 page
+ *written by the receiver. Named by nodes[sender].ring[receiver]; stays with this pair of slots for
+ *good. pool      borrow bits (32 bytes a chunk, rounded to pages, written by receivers), then the
+ *chunks. Named by nodes[sender].pool[i].
  *
  * Words, writers, readers, edges (tags are those of the comments at the accesses):
  *
- *	word                     written by               read by            edge, and what a stale value costs
- *	common.control_epoch     provers of changes (add) all nodes          NOTICE: change before epoch; stale: notice later
- *	bell.slot                service, owner, provers  all                SLOT: identity and positions before state
- *	bell.inbox, bell.room    sleeper; wakers (CAS)    the same           BELL: store-load fence, see doorbell.h
- *	bell.signal              signallers, owner (CAS)  owner              BELL
- *	bell.paired              senders (or)             owner              PAIR: bit, full fence, first record
- *	control.*, record.*, event.*  lock holder         lock holder; all   EVENT: masks and name before word; stale: as if
- *	                                                                     the operation came a moment later
- *	node.mode                owner                    sleepers           MODE: see doorbell.h
- *	node.ring, node.pool     owner (under the lock)   receivers          EXTENT: space before offset
- *	record header            sender                   receiver           RECORD: payload before header
- *	tx.hint                  sender                   successors, receiver HINT: after the header it counts
- *	tx.answered, start, lost sender                   receiver           RESYNC
- *	rx.head                  receiver                 sender             HEAD: reads of records before it
- *	rx.asked, position       receiver                 sender             RESYNC
- *	borrow bits              receiver, reaper         sender             BORROW: bit before head; bits read last
- *	counters, stamps         one owner each           tools              none: information only
+ *	word                     written by               read by            edge, and what a stale
+ *value costs common.control_epoch     provers of changes (add) all nodes          NOTICE: change
+ *before epoch; stale: notice later bell.slot                service, owner, provers  all SLOT:
+ *identity and positions before state bell.inbox, bell.room    sleeper; wakers (CAS)    the same
+ *BELL: store-load fence, see doorbell.h bell.signal              signallers, owner (CAS)  owner
+ *BELL bell.paired              senders (or)             owner              PAIR: bit, full fence,
+ *first record control.*, record.*, event.*  lock holder         lock holder; all   EVENT: masks and
+ *name before word; stale: as if the operation came a moment later node.mode                owner
+ *sleepers           MODE: see doorbell.h node.ring, node.pool     owner (under the lock) receivers
+ *EXTENT: space before offset record header            sender                   receiver RECORD:
+ *payload before header tx.hint                  sender                   successors, receiver HINT:
+ *after the header it counts tx.answered, start, lost sender                   receiver RESYNC
+ *	rx.head                  receiver                 sender             HEAD: reads of records
+ *before it rx.asked, position       receiver                 sender             RESYNC borrow bits
+ *receiver, reaper         sender             BORROW: bit before head; bits read last counters,
+ *stamps         one owner each           tools              none: information only
  */
 #ifndef RINGBUS_LAYOUT_H
 #define RINGBUS_LAYOUT_H
@@ -99,16 +99,16 @@ struct layout_bell {
 };
 _Static_assert(sizeof(struct layout_bell) == 512, "layout");
 
-/* The slot word. Granting, joining and leaving go FREE, GRANTED, JOINING, LIVE, (LEAVING,) LEFT, FREE; a death goes
- * from JOINING, LIVE or LEAVING to DEAD, FREE. FREE keeps the generation. */
+/* The slot word. Granting, joining and leaving go FREE, GRANTED, JOINING, LIVE, (LEAVING,) LEFT,
+ * FREE; a death goes from JOINING, LIVE or LEAVING to DEAD, FREE. FREE keeps the generation. */
 enum slot_state {
 	SLOT_FREE = 0,
 	SLOT_GRANTED = 1,
 	SLOT_JOINING = 2,
 	SLOT_LIVE = 3,
 	SLOT_LEAVING = 4, /* closed, but borrows are out: its bits count, nothing is sent to it */
-	SLOT_LEFT = 5,    /* closed; to be cleaned up and freed */
-	SLOT_DEAD = 6,    /* proved dead; to be cleaned up and freed */
+	SLOT_LEFT = 5,	  /* closed; to be cleaned up and freed */
+	SLOT_DEAD = 6,	  /* proved dead; to be cleaned up and freed */
 };
 
 static inline uint64_t slot_word(uint32_t generation, uint32_t pid, enum slot_state state)
@@ -131,8 +131,9 @@ static inline enum slot_state slot_state(uint64_t word)
 	return (enum slot_state)(word & 0xff);
 }
 
-/* control: one page of struct layout_control, then nodes times struct layout_record, then a word of name hash per event
- * (0: free entry), then events times struct layout_event; each group page aligned. */
+/* control: one page of struct layout_control, then nodes times struct layout_record, then a word of
+ * name hash per event (0: free entry), then events times struct layout_event; each group page
+ * aligned. */
 enum control_op { CONTROL_NONE, CONTROL_EVENT, CONTROL_FREE_SLOT, CONTROL_GRANT, CONTROL_EXTENT };
 
 struct layout_control {
@@ -147,10 +148,11 @@ _Static_assert(sizeof(struct layout_control) == RB_PAGE, "layout");
 
 struct layout_record {
 	_Alignas(RB_LINE) struct shm_word pid; /* recorded by the service before GRANTED */
-	struct shm_word start_time;            /* field 22 of /proc/PID/stat, clock ticks since boot */
-	struct shm_word pidfd_inode;           /* 0: not known */
+	struct shm_word start_time;  /* field 22 of /proc/PID/stat, clock ticks since boot */
+	struct shm_word pidfd_inode; /* 0: not known */
 	struct shm_word uid;
-	struct shm_word ended; /* generation << 32 | state (SLOT_LEFT or SLOT_DEAD): how the last owner ended */
+	struct shm_word ended; /* generation << 32 | state (SLOT_LEFT or SLOT_DEAD): how the last
+				  owner ended */
 	struct shm_word name_bytes;
 	struct shm_word granted_ns; /* CLOCK_MONOTONIC of the service; information */
 	struct shm_word spare[9];
@@ -165,12 +167,13 @@ enum event_state {
 	EVENT_ORPHAN = 3, /* its SINGLE creator left or died; subscriptions stay */
 };
 
-/* The event word: generation << 32 | owner slot << 16 | mode << 8 | state. The generation changes when the entry is
- * freed, not when an orphan is taken over. */
-static inline uint64_t event_word(uint32_t generation, uint32_t owner, uint32_t mode, enum event_state state)
+/* The event word: generation << 32 | owner slot << 16 | mode << 8 | state. The generation changes
+ * when the entry is freed, not when an orphan is taken over. */
+static inline uint64_t event_word(uint32_t generation, uint32_t owner, uint32_t mode,
+				  enum event_state state)
 {
-	return (uint64_t)generation << 32 | (uint64_t)(owner & 0xffff) << 16 | (uint64_t)(mode & 0xff) << 8 |
-	       (uint64_t)state;
+	return (uint64_t)generation << 32 | (uint64_t)(owner & 0xffff) << 16 |
+	       (uint64_t)(mode & 0xff) << 8 | (uint64_t)state;
 }
 
 static inline uint32_t event_generation(uint64_t word)
@@ -203,28 +206,31 @@ struct layout_event {
 	struct shm_word changes; /* counts creations and takeovers */
 	struct shm_word spare[3];
 	_Alignas(RB_LINE) struct shm_word members[LAYOUT_MASK_WORDS]; /* may emit (MULTI) */
-	struct shm_word deliver[LAYOUT_MASK_WORDS];                   /* get messages */
-	_Alignas(RB_LINE) struct shm_word lossy[LAYOUT_MASK_WORDS];   /* of these: never hold an emitter back */
+	struct shm_word deliver[LAYOUT_MASK_WORDS];		      /* get messages */
+	_Alignas(RB_LINE) struct shm_word
+		lossy[LAYOUT_MASK_WORDS]; /* of these: never hold an emitter back */
 	struct shm_word spare2[4];
 	struct shm_word name[LAYOUT_NAME_BYTES / 8];
 	struct shm_word spare3[8];
 };
 _Static_assert(sizeof(struct layout_event) == 512, "layout");
 
-/* A pool extent in its owner's page. where: page-aligned file offset | class in the low 12 bits (0: unused entry;
- * otherwise 1 + log2 of the chunk bytes; POOL_CLASS_BIG: one chunk). bytes: of the whole extent | serial << 48. */
+/* A pool extent in its owner's page. where: page-aligned file offset | class in the low 12 bits (0:
+ * unused entry; otherwise 1 + log2 of the chunk bytes; POOL_CLASS_BIG: one chunk). bytes: of the
+ * whole extent | serial << 48. */
 struct layout_pool_extent {
 	struct shm_word where;
 	struct shm_word bytes;
 };
 
-#define NODE_MODE_UNFENCED 1u      /* does not fence between publishing and looking at doorbells */
+#define NODE_MODE_UNFENCED 1u	   /* does not fence between publishing and looking at doorbells */
 #define NODE_MODE_NO_MEMBARRIER 2u /* may not call membarrier: whoever pairs with it fences */
 
 struct layout_node {
 	_Alignas(RB_LINE) struct shm_word mode;
-	_Alignas(RB_LINE) struct shm_word dispatches; /* receive turns; line of the receiving thread */
-	struct shm_word in_handler;                   /* 1 + event index, 0xffffffff for contacts; 0 none */
+	_Alignas(RB_LINE) struct shm_word
+		dispatches;	    /* receive turns; line of the receiving thread */
+	struct shm_word in_handler; /* 1 + event index, 0xffffffff for contacts; 0 none */
 	struct shm_word handler_since_ns;
 	struct shm_word received;
 	struct shm_word received_bytes;
@@ -240,7 +246,8 @@ struct layout_node {
 	struct shm_word corrupt;
 	struct shm_word dead_peers;
 	_Alignas(RB_LINE) struct shm_word spare[40];
-	_Alignas(RB_LINE) struct shm_word ring[LAYOUT_NODES_MAX]; /* file offset of the ring to each slot; 0: none */
+	_Alignas(RB_LINE) struct shm_word
+		ring[LAYOUT_NODES_MAX]; /* file offset of the ring to each slot; 0: none */
 	_Alignas(RB_LINE) struct layout_pool_extent pool[LAYOUT_POOL_EXTENTS];
 	struct shm_word spare2[64];
 };
@@ -249,11 +256,13 @@ _Static_assert(sizeof(struct layout_node) == RB_PAGE, "layout");
 /* First page of a ring extent, written by the sender. */
 #define RING_STARTS 256u
 struct layout_ring_tx {
-	_Alignas(RB_LINE) struct shm_word hint; /* a position up to which records are published; lags */
+	_Alignas(RB_LINE) struct shm_word
+		hint; /* a position up to which records are published; lags */
 	_Alignas(RB_LINE) struct shm_word answered;
 	struct shm_word start;
 	struct shm_word lost;
-	_Alignas(RB_LINE) struct shm_word drops; /* messages not sent to this receiver, ever (lossy) */
+	_Alignas(RB_LINE) struct shm_word
+		drops; /* messages not sent to this receiver, ever (lossy) */
 	struct shm_word messages;
 	struct shm_word bytes;
 	struct shm_word high_water; /* most bytes ever unread, as the sender saw */
@@ -262,7 +271,8 @@ struct layout_ring_tx {
 	struct shm_word full_since_ns;
 	struct shm_word spare;
 	_Alignas(RB_LINE) struct shm_word spare2[40];
-	/* Position of the first record in each 256th of the ring, for tools that look behind the head. */
+	/* Position of the first record in each 256th of the ring, for tools that look behind the
+	 * head. */
 	_Alignas(RB_LINE) struct shm_word starts[RING_STARTS];
 	struct shm_word spare3[192];
 };
@@ -276,44 +286,45 @@ struct layout_ring_rx {
 	struct shm_word position;
 	_Alignas(RB_LINE) struct shm_word messages;
 	struct shm_word bytes;
-	struct shm_word stale;      /* records for an earlier owner of the slot, skipped */
-	struct shm_word bad;        /* records refused */
+	struct shm_word stale;	    /* records for an earlier owner of the slot, skipped */
+	struct shm_word bad;	    /* records refused */
 	struct shm_word drops_seen; /* of tx.drops, reported */
 	struct shm_word spare[3];
 	_Alignas(RB_LINE) struct shm_word spare2[104];
-	_Alignas(RB_LINE) struct shm_word histogram[3][RING_HISTOGRAM_BUCKETS]; /* queueing, wake-up, handler */
+	_Alignas(RB_LINE) struct shm_word
+		histogram[3][RING_HISTOGRAM_BUCKETS]; /* queueing, wake-up, handler */
 };
 _Static_assert(sizeof(struct layout_ring_rx) == RB_PAGE, "layout");
 
 /* A record: header of three words, optional words, payload or descriptor. A multiple of 8 bytes.
- *	word 0: record bytes (low 32) | kind << 32 (3 bits) | drops << 35 | unused tail bytes << 36 | stamped << 39 |
- *	        position / 8 << 40
- *	word 1: receiver generation << 32 | sender generation
- *	word 2: event index << 48 | event generation
- * then, if flagged, one word with the sender's count of drops so far (put in the first record after drops), then, if
- * stamped, one word of CLOCK_MONOTONIC in ns (information only), then payload or descriptor.
- * Word 0 is 0 until the record is published. Padding has only word 0. */
+ *	word 0: record bytes (low 32) | kind << 32 (3 bits) | drops << 35 | unused tail bytes << 36
+ *| stamped << 39 | position / 8 << 40 word 1: receiver generation << 32 | sender generation word 2:
+ *event index << 48 | event generation then, if flagged, one word with the sender's count of drops
+ *so far (put in the first record after drops), then, if stamped, one word of CLOCK_MONOTONIC in ns
+ *(information only), then payload or descriptor. Word 0 is 0 until the record is published. Padding
+ *has only word 0. */
 enum record_kind {
 	RECORD_PAD = 1,
-	RECORD_EVENT = 2,          /* payload follows */
+	RECORD_EVENT = 2, /* payload follows */
 	RECORD_CONTACT = 3,
-	RECORD_EVENT_POOLED = 4,   /* struct record_chunk follows */
+	RECORD_EVENT_POOLED = 4, /* struct record_chunk follows */
 	RECORD_CONTACT_POOLED = 5,
 };
 #define RECORD_HEADER_BYTES 24u
 #define RECORD_SPARE_BYTES 8u /* the next header, always 0 */
 
 struct record_chunk {
-	uint64_t size; /* payload bytes */
+	uint64_t size;	/* payload bytes */
 	uint64_t chunk; /* chunk index << 32 | extent serial << 16 | extent index */
 };
 
 #define RECORD_DROPS (1ull << 35)
 #define RECORD_STAMPED (1ull << 39)
 
-/* flags: RECORD_DROPS, RECORD_STAMPED. tail: bytes at the end of the record that are not payload, below 8. */
-static inline uint64_t record_word0(uint64_t position, uint64_t bytes, enum record_kind kind, uint64_t tail,
-				    uint64_t flags)
+/* flags: RECORD_DROPS, RECORD_STAMPED. tail: bytes at the end of the record that are not payload,
+ * below 8. */
+static inline uint64_t record_word0(uint64_t position, uint64_t bytes, enum record_kind kind,
+				    uint64_t tail, uint64_t flags)
 {
 	return bytes | (uint64_t)kind << 32 | tail << 36 | flags | (position >> 3) << 40;
 }
@@ -336,13 +347,14 @@ struct layout_geometry {
 	uint64_t fixed_bytes; /* extents begin here */
 };
 
-/* Fills the derived members from nodes, events, ring_bytes, pool_bytes. -EINVAL if one of these is out of range. */
+/* Fills the derived members from nodes, events, ring_bytes, pool_bytes. -EINVAL if one of these is
+ * out of range. */
 int layout_geometry_init(struct layout_geometry *g);
 /* Signature of this build's layout. */
 uint64_t layout_signature(void);
 /* Writes a header for g; uuid and boot_id (NUL-terminated) are the caller's. */
-void layout_header_write(struct layout_header *h, const struct layout_geometry *g, const uint8_t uuid[16],
-			 const char *boot_id, unsigned port, unsigned uid);
+void layout_header_write(struct layout_header *h, const struct layout_geometry *g,
+			 const uint8_t uuid[16], const char *boot_id, unsigned port, unsigned uid);
 /* Checks a private copy of a stranger's header and fills g. -EPROTO: *why gets a static text. */
 int layout_header_check(const struct layout_header *h, struct layout_geometry *g, const char **why);
 
@@ -354,7 +366,8 @@ static inline uint64_t layout_ring_extent_bytes(const struct layout_geometry *g)
 /* Names in shared memory are words; these copy them as bytes, never past LAYOUT_NAME_BYTES. */
 void layout_name_store(struct shm_word *name, const char *text, size_t bytes);
 /* out gets bytes (bounded) and a final 0; returns the length. */
-size_t layout_name_load(const struct shm_word *name, uint64_t name_bytes, char out[LAYOUT_NAME_BYTES]);
+size_t layout_name_load(const struct shm_word *name, uint64_t name_bytes,
+			char out[LAYOUT_NAME_BYTES]);
 /* Hash of a name, never 0. */
 uint64_t layout_name_hash(const char *text, size_t bytes);
 /* Whether text is UTF-8 of 1 to 255 bytes (len: bytes) without NUL. */

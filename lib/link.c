@@ -1,11 +1,12 @@
 /* link.c: opens and closes the rings between this node and another slot. Level 4.
  *
- * Pairing (sync PAIR): the sender makes the ring if the pair has none (space first, then its offset in the sender's
- * page: sync EXTENT), takes over its end, sets its bit in the receiver's `paired` words, fences, and only then publishes.
- * Nobody ever clears a bit: a new owner of the sender's slot may set it between a look and a clearing. The receiver
- * reads `paired` each turn, and once more after the fence of its ASLEEP.
- * Deaths: X_EXTENT_ALLOCATED space without a name, taken by the next allocation; X_PAIR_NAMED a ring without a bit: the next
- * sender in this slot finds it; X_PAIR_BIT nothing published yet: the receiver opens an empty ring.
+ * Pairing (sync PAIR): the sender makes the ring if the pair has none (space first, then its offset
+ * in the sender's page: sync EXTENT), takes over its end, sets its bit in the receiver's `paired`
+ * words, fences, and only then publishes. Nobody ever clears a bit: a new owner of the sender's
+ * slot may set it between a look and a clearing. The receiver reads `paired` each turn, and once
+ * more after the fence of its ASLEEP. Deaths: X_EXTENT_ALLOCATED space without a name, taken by the
+ * next allocation; X_PAIR_NAMED a ring without a bit: the next sender in this slot finds it;
+ * X_PAIR_BIT nothing published yet: the receiver opens an empty ring.
  */
 #include "node.h"
 
@@ -29,7 +30,8 @@ static int ring_offset(struct ringbus_node *node, uint32_t slot, uint64_t *offse
 		return r;
 	r = control_extent(&c, layout_ring_extent_bytes(&node->region->g), offset);
 	if (r == 0) {
-		/* sync EXTENT sender: space before its name; pairs EXTENT receiver in link_rx_open() */
+		/* sync EXTENT sender: space before its name; pairs EXTENT receiver in
+		 * link_rx_open() */
 		shm_store_release(&node->own->ring[slot], *offset);
 		KILL_POINT("X_PAIR_NAMED");
 	}
@@ -53,22 +55,26 @@ int link_tx_open(struct ringbus_node *node, uint32_t slot, struct link_tx **out)
 	if (r == 0)
 		r = region_map(region, offset, TX_BYTES(region), true, true, &tx->map);
 	if (r == 0)
-		r = region_map(region, offset + TX_BYTES(region), RB_PAGE, false, false, &tx->rx_map);
+		r = region_map(region, offset + TX_BYTES(region), RB_PAGE, false, false,
+			       &tx->rx_map);
 	if (r < 0) {
 		link_tx_close(node, tx);
 		return r;
 	}
 	map = tx->map;
 	ring_tx_init(&tx->ring, tx->map, map + RB_PAGE, tx->rx_map, region->g.ring_bytes);
-	/* sync MODE sender: whether the receiver may call membarrier, said before it was LIVE; pairs MODE joiner in node.c */
+	/* sync MODE sender: whether the receiver may call membarrier, said before it was LIVE;
+	 * pairs MODE joiner in node.c */
 	if (shm_load_acquire(&region->nodes[slot].mode) & NODE_MODE_NO_MEMBARRIER)
 		node->must_fence = true;
 	if (node->must_fence && node->unfenced) {
-		/* sync MODE sender: FENCED with release; pairs MODE sleeper in dispatch_fence_senders() */
+		/* sync MODE sender: FENCED with release; pairs MODE sleeper in
+		 * dispatch_fence_senders() */
 		shm_store_release(&node->own->mode, node->membarrier ? 0 : NODE_MODE_NO_MEMBARRIER);
 		node->unfenced = false;
 	}
-	/* sync PAIR sender: bit and full fence before the first record; pairs PAIR receiver in open_new_rings() */
+	/* sync PAIR sender: bit and full fence before the first record; pairs PAIR receiver in
+	 * open_new_rings() */
 	shm_fetch_or(&tx->bell->paired[node->slot / 64], 1ull << node->slot % 64);
 	KILL_POINT("X_PAIR_BIT");
 	shm_fence();
@@ -121,8 +127,8 @@ int link_rx_open(struct ringbus_node *node, uint32_t slot, bool joining)
 		link_rx_close(node, rx);
 		return r;
 	}
-	ring_rx_init(&rx->ring, rx->map, (uint8_t *)rx->map + RB_PAGE, rx->rx_map, node->region->g.ring_bytes,
-		     joining);
+	ring_rx_init(&rx->ring, rx->map, (uint8_t *)rx->map + RB_PAGE, rx->rx_map,
+		     node->region->g.ring_bytes, joining);
 	/* relaxed: counter; what was lost before we joined is not ours to tell */
 	rx->drops = joining ? shm_load_relaxed(&rx->ring.ctl->drops) : 0;
 	node->rx[slot] = rx;
@@ -159,15 +165,16 @@ void link_rx_close(struct ringbus_node *node, struct link_rx *rx)
 }
 
 /* Maps the extent that the sender's page names now. */
-static int open_extent(struct ringbus_node *node, struct link_rx *rx, uint32_t index, uint32_t serial)
+static int open_extent(struct ringbus_node *node, struct link_rx *rx, uint32_t index,
+		       uint32_t serial)
 {
 	struct rx_extent *e = &rx->extents[index];
 	struct pool_place place;
 	void *map, *bits;
 	int r;
 
-	if (!pool_place_read(&node->region->nodes[rx->slot].pool[index], &place) || place.serial != serial ||
-	    place.offset < node->region->g.fixed_bytes)
+	if (!pool_place_read(&node->region->nodes[rx->slot].pool[index], &place) ||
+	    place.serial != serial || place.offset < node->region->g.fixed_bytes)
 		return -EBADMSG;
 	r = region_map(node->region, place.offset, place.bytes, false, false, &map);
 	if (r < 0)
@@ -203,8 +210,8 @@ static int open_extent(struct ringbus_node *node, struct link_rx *rx, uint32_t i
 	return 0;
 }
 
-int link_rx_chunk(struct ringbus_node *node, struct link_rx *rx, const struct record_chunk *chunk, const void **data,
-		  struct rx_extent **extent)
+int link_rx_chunk(struct ringbus_node *node, struct link_rx *rx, const struct record_chunk *chunk,
+		  const void **data, struct rx_extent **extent)
 {
 	uint32_t index = pool_id_extent(chunk->chunk), serial = pool_id_serial(chunk->chunk);
 	uint32_t number = pool_id_chunk(chunk->chunk);
@@ -230,15 +237,17 @@ int link_rx_chunk(struct ringbus_node *node, struct link_rx *rx, const struct re
 	return 0;
 }
 
-/* Before LIVE: takes over the receiving end of every ring that leads to our slot, so that records for earlier owners are
- * skipped and their chunks free. */
+/* Before LIVE: takes over the receiving end of every ring that leads to our slot, so that records
+ * for earlier owners are skipped and their chunks free. */
 int link_walk_incoming(struct ringbus_node *node)
 {
 	for (uint32_t s = 0; s < node->region->g.nodes; s++) {
 		int r;
 
-		/* sync EXTENT receiver: name before the space; pairs EXTENT sender in ring_offset() */
-		if (s == node->slot || shm_load_acquire(&node->region->nodes[s].ring[node->slot]) == 0)
+		/* sync EXTENT receiver: name before the space; pairs EXTENT sender in ring_offset()
+		 */
+		if (s == node->slot ||
+		    shm_load_acquire(&node->region->nodes[s].ring[node->slot]) == 0)
 			continue;
 		r = link_rx_open(node, s, true);
 		if (r < 0 && r != -EBADMSG)

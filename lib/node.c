@@ -1,10 +1,10 @@
 /* node.c: joining, leaving, finding others. Level 4.
  *
- * Join: join_bus() leaves the slot JOINING with our live lock held. Then: signal word of the new generation, mode, rings to us
- * walked and their positions published, name; last LIVE by CAS. X_JOIN_WALKED: a death here is found by the live lock and
- * reaped like any other.
- * Leave: LIVE to LEFT (or LEAVING while borrows are out), announced; then cleaned up and freed under the control lock, by us
- * or by whoever holds it next; the live lock is dropped last.
+ * Join: join_bus() leaves the slot JOINING with our live lock held. Then: signal word of the new
+ * generation, mode, rings to us walked and their positions published, name; last LIVE by CAS.
+ * X_JOIN_WALKED: a death here is found by the live lock and reaped like any other. Leave: LIVE to
+ * LEFT (or LEAVING while borrows are out), announced; then cleaned up and freed under the control
+ * lock, by us or by whoever holds it next; the live lock is dropped last.
  */
 #include "node.h"
 
@@ -25,7 +25,8 @@ uint64_t node_control_deadline(const struct ringbus_node *node)
 void node_suspect(struct ringbus_node *node, struct link_tx *tx)
 {
 	uint64_t now = rb_now_ns();
-	/* sync SLOT reader: the word that peer_check() proves; pairs SLOT writer in control_grant() */
+	/* sync SLOT reader: the word that peer_check() proves; pairs SLOT writer in control_grant()
+	 */
 	uint64_t word = shm_load_acquire(&tx->bell->slot);
 
 	if (now - tx->checked_ns < RB_MS)
@@ -41,8 +42,10 @@ void node_suspect(struct ringbus_node *node, struct link_tx *tx)
 rb_cold int node_lost(const struct ringbus_node *node)
 {
 	if (guard_condemned(node->region))
-		return rb_fail(-EFAULT, "the region file of the bus on port %u was truncated", node->region->port);
-	return rb_fail(-ESTALE, "slot %u of the bus on port %u was taken away", node->slot, node->region->port);
+		return rb_fail(-EFAULT, "the region file of the bus on port %u was truncated",
+			       node->region->port);
+	return rb_fail(-ESTALE, "slot %u of the bus on port %u was taken away", node->slot,
+		       node->region->port);
 }
 
 static int check_options(const struct ringbus_node_options *o)
@@ -72,7 +75,9 @@ static void take_options(struct ringbus_node *node, const struct ringbus_node_op
 	node->on_notice_user = o->on_notice_user;
 	node->safety_ns = 100 * RB_MS;
 	node->spin_fixed = o->spin_ns != 0;
-	node->spin_ns = o->spin_ns == RINGBUS_NO_SPIN || one_cpu ? 0 : o->spin_ns ? o->spin_ns : 50000;
+	node->spin_ns = o->spin_ns == RINGBUS_NO_SPIN || one_cpu ? 0
+			: o->spin_ns				 ? o->spin_ns
+								 : 50000;
 	node->spin_now_ns = node->spin_ns;
 	if (o->name)
 		memcpy(node->name, o->name, strlen(o->name));
@@ -87,7 +92,8 @@ static void init_locks(struct ringbus_node *node)
 }
 
 /* Slot of the live node with this name; LAYOUT_NO_SLOT if none. */
-static uint32_t slot_of_name(const struct region *region, const struct layout_record *records, const char *name)
+static uint32_t slot_of_name(const struct region *region, const struct layout_record *records,
+			     const char *name)
 {
 	char theirs[LAYOUT_NAME_BYTES];
 
@@ -121,7 +127,8 @@ static int enter_name(struct ringbus_node *node)
 	record = &c.records[node->slot];
 	if (holder == LAYOUT_NO_SLOT) {
 		layout_name_store(record->name, node->name, strlen(node->name));
-		shm_store_relaxed(&record->name_bytes, strlen(node->name)); /* relaxed: published by LIVE (SLOT) */
+		shm_store_relaxed(&record->name_bytes,
+				  strlen(node->name)); /* relaxed: published by LIVE (SLOT) */
 	}
 	control_unlock(&c);
 	if (holder == LAYOUT_NO_SLOT)
@@ -144,8 +151,10 @@ static int become_live(struct ringbus_node *node)
 	uint64_t joining = slot_word(node->generation, node->pid, SLOT_JOINING);
 
 	KILL_POINT("X_JOIN_WALKED");
-	/* sync SLOT writer: positions, signal word, mode, name before LIVE; pairs SLOT reader in add_target() */
-	if (!shm_cas(&node->bell->slot, &joining, slot_word(node->generation, node->pid, SLOT_LIVE)))
+	/* sync SLOT writer: positions, signal word, mode, name before LIVE; pairs SLOT reader in
+	 * add_target() */
+	if (!shm_cas(&node->bell->slot, &joining,
+		     slot_word(node->generation, node->pid, SLOT_LIVE)))
 		return rb_fail(-ESTALE, "the slot was taken away while joining");
 	node->live_word = slot_word(node->generation, node->pid, SLOT_LIVE);
 	control_announce(node->region);
@@ -160,7 +169,7 @@ static void reset_counters(struct layout_node *own)
 	for (unsigned g = 0; g < rb_array_size(groups); g++)
 		for (unsigned i = 0; i < 8; i++)
 			shm_store_relaxed(groups[g] + i, 0); /* relaxed: counters */
-	shm_store_relaxed(&own->safety_wakes, 0); /* relaxed: counter */
+	shm_store_relaxed(&own->safety_wakes, 0);	     /* relaxed: counter */
 }
 
 /* From JOINING to LIVE. */
@@ -173,16 +182,19 @@ static int set_up(struct ringbus_node *node)
 	node->guard = region->guard;
 	node->bell = &region->bells[node->slot];
 	node->mask_words = (region->g.nodes + 63) / 64;
-	r = region_map(region, region->g.nodes_offset + (uint64_t)node->slot * RB_PAGE, RB_PAGE, true, true, &own);
+	r = region_map(region, region->g.nodes_offset + (uint64_t)node->slot * RB_PAGE, RB_PAGE,
+		       true, true, &own);
 	if (r < 0)
 		return r;
 	node->own = own;
 	reset_counters(node->own);
 	node->membarrier = !peer_denied("membarrier") && doorbell_membarrier_register();
 	node->must_fence = !node->membarrier;
-	/* sync MODE joiner: whether we may call membarrier, before LIVE; pairs MODE sender in link_tx_open() */
+	/* sync MODE joiner: whether we may call membarrier, before LIVE; pairs MODE sender in
+	 * link_tx_open() */
 	shm_store_release(&node->own->mode, node->membarrier ? 0 : NODE_MODE_NO_MEMBARRIER);
-	/* sync SIGNAL owner: the new generation before LIVE; pairs SIGNAL sender in send_signal() */
+	/* sync SIGNAL owner: the new generation before LIVE; pairs SIGNAL sender in send_signal()
+	 */
 	shm_store_release(&node->bell->signal, (uint64_t)node->generation << 32);
 	r = event_init(node);
 	if (r == 0)
@@ -214,7 +226,8 @@ static void free_links(struct ringbus_node *node)
 	}
 	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++)
 		if (node->pool.extents[i].map)
-			region_unmap(node->region, node->pool.extents[i].map, node->pool.extents[i].place.bytes);
+			region_unmap(node->region, node->pool.extents[i].map,
+				     node->pool.extents[i].place.bytes);
 	pool_fini(&node->pool);
 }
 
@@ -228,8 +241,10 @@ static void leave_bus(struct ringbus_node *node)
 	if (control_lock(&c, region, node_control_deadline(node)) < 0)
 		return;
 	control_reap_all_held(&c);
-	if (control_busy_slots(region) == 0 && fcntl(c.fd, F_OFD_GETLK, &service) == 0 && service.l_type == F_UNLCK) {
-		/* sync CLOSING last leaver: marked before the files go; pairs CLOSING joiner in join.c */
+	if (control_busy_slots(region) == 0 && fcntl(c.fd, F_OFD_GETLK, &service) == 0 &&
+	    service.l_type == F_UNLCK) {
+		/* sync CLOSING last leaver: marked before the files go; pairs CLOSING joiner in
+		 * join.c */
 		shm_store_release(&c.control->closing, 1);
 		region_unlink(region);
 	}
@@ -303,7 +318,8 @@ int ringbus_node_open(struct ringbus_node **out, const struct ringbus_node_optio
 	request = (struct join_request){
 		.port = (unsigned)port,
 		.directory = o->directory,
-		.deadline_ns = rb_deadline_ns(o->timeout_ns ? o->timeout_ns : (o->autostart ? 5 : 1) * RB_SECOND),
+		.deadline_ns = rb_deadline_ns(o->timeout_ns ? o->timeout_ns
+							    : (o->autostart ? 5 : 1) * RB_SECOND),
 		.autostart = o->autostart,
 	};
 	r = join_bus(&request, &result);
@@ -367,7 +383,8 @@ void ringbus_node_close(struct ringbus_node *node)
 	}
 	own_store(&node->close_wanted, 1);
 	if (receive_is_ours(node)) {
-		own_store(&node->close_deferred, 1); /* in a handler: the receiving call closes when it is done */
+		own_store(&node->close_deferred,
+			  1); /* in a handler: the receiving call closes when it is done */
 		return;
 	}
 	ringbus_listen_stop(node);
@@ -426,7 +443,9 @@ int ringbus_node_find_pid(struct ringbus_node *node, uint32_t pid, struct ringbu
 	if (n == 0)
 		return rb_fail(-ESRCH, "process %u is not on the bus", pid);
 	if (n > 1)
-		return rb_fail(-ENOTUNIQ, "process %u has %u nodes on the bus; address one by slot or name", pid, n);
+		return rb_fail(-ENOTUNIQ,
+			       "process %u has %u nodes on the bus; address one by slot or name",
+			       pid, n);
 	*address = found;
 	return 0;
 }

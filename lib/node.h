@@ -1,8 +1,8 @@
 /* node.h: one membership of the bus, as seen from inside the library. Level 4.
  *
- * Send state (links[].tx, pool, modes) is under send_lock, or belongs to the one sending thread (single_sender). Receive
- * state (links[].rx, notices, order of rings) belongs to whoever holds `receiving`. The two are disjoint, so one sender and
- * one receiver never wait for each other.
+ * Send state (links[].tx, pool, modes) is under send_lock, or belongs to the one sending thread
+ * (single_sender). Receive state (links[].rx, notices, order of rings) belongs to whoever holds
+ * `receiving`. The two are disjoint, so one sender and one receiver never wait for each other.
  */
 #ifndef RINGBUS_NODE_H
 #define RINGBUS_NODE_H
@@ -24,25 +24,25 @@ struct sent_chunk {
 /* What we send to one slot. */
 struct link_tx {
 	struct ring_tx ring;
-	struct layout_bell *bell;  /* the receiver's */
-	uint64_t word;             /* its slot word, LIVE, as last seen */
-	uint64_t generations;      /* word 1 of our records */
-	uint64_t inbox_last;       /* epoch that we woke last */
-	uint64_t checked_ns;       /* when its life was last checked */
-	struct sent_chunk *sent;   /* circular, power of two */
+	struct layout_bell *bell; /* the receiver's */
+	uint64_t word;		  /* its slot word, LIVE, as last seen */
+	uint64_t generations;	  /* word 1 of our records */
+	uint64_t inbox_last;	  /* epoch that we woke last */
+	uint64_t checked_ns;	  /* when its life was last checked */
+	struct sent_chunk *sent;  /* circular, power of two */
 	uint32_t sent_first, sent_count, sent_capacity;
-	uint64_t sent_bytes;       /* pool bytes that these descriptors pin */
-	uint64_t borrowed_bytes;   /* as of the last look at the bits */
+	uint64_t sent_bytes;	 /* pool bytes that these descriptors pin */
+	uint64_t borrowed_bytes; /* as of the last look at the bits */
 	uint32_t slot;
-	uint32_t unstamped;        /* records since the last stamp */
+	uint32_t unstamped; /* records since the last stamp */
 	void *map, *rx_map;
 };
 
 /* A mapped pool extent of a sender. */
 struct rx_extent {
 	struct pool_place place;
-	uint8_t *map;  /* read-only: chunks */
-	uint8_t *bits; /* read-write: borrow bits */
+	uint8_t *map;		 /* read-only: chunks */
+	uint8_t *bits;		 /* read-write: borrow bits */
 	struct rx_extent *older; /* replaced while payloads in it are borrowed */
 	unsigned borrows;
 };
@@ -51,14 +51,14 @@ struct rx_extent {
 struct link_rx {
 	struct ring_rx ring;
 	uint64_t generations; /* word 1 expected: ours << 32 | the sender's */
-	uint64_t drops;       /* sender's drops that were reported */
-	uint64_t lost;        /* to be told with the next message */
+	uint64_t drops;	      /* sender's drops that were reported */
+	uint64_t lost;	      /* to be told with the next message */
 	uint64_t room_last;
-	struct layout_bell *bell; /* the sender's */
+	struct layout_bell *bell;  /* the sender's */
 	struct rx_extent *extents; /* LAYOUT_POOL_EXTENTS, made when first needed */
 	uint32_t slot;
-	uint32_t pid;         /* of the sender of `generations` */
-	uint32_t idle;        /* turns without a message */
+	uint32_t pid;  /* of the sender of `generations` */
+	uint32_t idle; /* turns without a message */
 	void *map, *rx_map;
 };
 
@@ -91,7 +91,7 @@ struct ringbus_node {
 	struct layout_node *own;
 	struct layout_bell *bell;
 	uint32_t slot, generation, pid;
-	uint64_t live_word; /* our slot word */
+	uint64_t live_word;  /* our slot word */
 	uint32_t mask_words; /* that can have bits on this bus */
 	uint64_t timeout_ns, spin_ns;
 	bool single_sender, peer_notices, no_safety_wake, membarrier, spin_fixed;
@@ -108,12 +108,13 @@ struct ringbus_node {
 	uint32_t awake_streak, asleep_score;
 	pthread_mutex_t room_lock;
 	struct own_word signal_last[LAYOUT_NODES_MAX];
-	struct own_word partner[LAYOUT_NODES_MAX]; /* slot words of those that we sent to, for notice.c */
-	struct own_word found; /* last answer of ringbus_contact()'s look-up */
+	struct own_word
+		partner[LAYOUT_NODES_MAX]; /* slot words of those that we sent to, for notice.c */
+	struct own_word found;		   /* last answer of ringbus_contact()'s look-up */
 
 	/* receive side */
 	_Alignas(RB_LINE) struct own_word receiving; /* 1: somebody receives */
-	struct own_word receiver;                    /* thread that does, for re-entry */
+	struct own_word receiver;		     /* thread that does, for re-entry */
 	struct link_rx *rx[LAYOUT_NODES_MAX];
 	uint64_t paired[LAYOUT_MASK_WORDS]; /* bits whose rings are open */
 	uint8_t order[LAYOUT_NODES_MAX];    /* slots of open rings, hot ones first */
@@ -125,7 +126,7 @@ struct ringbus_node {
 	uint64_t spin_now_ns;
 	uint32_t empty_turns;
 	struct link_rx *lost_rx; /* ring at rest whose drops are to be told */
-	bool pulling;            /* messages are pulled, not handled */
+	bool pulling;		 /* messages are pulled, not handled */
 	uint32_t pull_budget;
 	struct link_rx *pulled; /* ring of the message given by ringbus_next() */
 	uint32_t pulled_bytes;
@@ -139,9 +140,9 @@ struct ringbus_node {
 
 	/* events */
 	pthread_mutex_t events_lock;
-	struct subscription **table; /* by event index, RCU */
-	void *names;                 /* struct cds_lfht: name to handle */
-	struct ringbus_event *all;   /* list of all handles */
+	struct subscription **table;   /* by event index, RCU */
+	void *names;		       /* struct cds_lfht: name to handle */
+	struct ringbus_event *all;     /* list of all handles */
 	struct subscription *deferred; /* to be freed when the running handler has returned */
 
 	/* threads */
@@ -152,7 +153,8 @@ struct ringbus_node {
 	struct own_word signal_turn; /* bumped when receiving ends: signal waiters look again */
 	struct own_word signal_waiters;
 	struct own_word close_wanted;
-	struct own_word close_deferred; /* closed by a handler: whoever receives closes when it has returned */
+	struct own_word close_deferred; /* closed by a handler: whoever receives closes when it has
+					   returned */
 	struct fdwatch *fdwatch;
 
 	/* borrows */
@@ -170,10 +172,10 @@ struct ringbus_event {
 	bool may_emit_single;
 	uint32_t index;
 	uint32_t generation;
-	uint64_t seen_word;    /* as of the last notice; receive side and events_lock */
+	uint64_t seen_word; /* as of the last notice; receive side and events_lock */
 	uint64_t seen_changes;
-	uint64_t due_at;       /* position of the owner's ring that must be passed first */
-	uint32_t due_slot;     /* LAYOUT_NO_SLOT: none */
+	uint64_t due_at;   /* position of the owner's ring that must be passed first */
+	uint32_t due_slot; /* LAYOUT_NO_SLOT: none */
 	bool due;
 	bool subscribed, created, deliver;
 	struct subscription *subscription;
@@ -185,15 +187,18 @@ struct ringbus_event {
 /* Why our slot word is not what we made it: -ESTALE, or -EFAULT. */
 int node_lost(const struct ringbus_node *node);
 
-/* 0; -ENOTCONN in a forked child or after close; -ESTALE if our slot was taken away. First thing in every public call. */
+/* 0; -ENOTCONN in a forked child or after close; -ESTALE if our slot was taken away. First thing in
+ * every public call. */
 rb_inline int node_enter(const struct ringbus_node *node)
 {
 	if (rb_unlikely(!node))
 		return -EINVAL;
-	if (rb_unlikely(*(const volatile uint8_t *)node->guard == 0 || own_load_relaxed(&node->close_wanted)))
+	if (rb_unlikely(*(const volatile uint8_t *)node->guard == 0 ||
+			own_load_relaxed(&node->close_wanted)))
 		return -ENOTCONN;
 	/* relaxed: own word, changed by others only when they take the slot from us */
-	return rb_likely(shm_load_relaxed(&node->bell->slot) == node->live_word) ? 0 : node_lost(node);
+	return rb_likely(shm_load_relaxed(&node->bell->slot) == node->live_word) ? 0
+										 : node_lost(node);
 }
 
 /* link.c */
@@ -202,8 +207,8 @@ int link_rx_open(struct ringbus_node *node, uint32_t slot, bool joining);
 void link_tx_close(struct ringbus_node *node, struct link_tx *tx);
 void link_rx_close(struct ringbus_node *node, struct link_rx *rx);
 /* Address of a pooled payload from a descriptor. -EBADMSG. */
-int link_rx_chunk(struct ringbus_node *node, struct link_rx *rx, const struct record_chunk *chunk, const void **data,
-		  struct rx_extent **extent);
+int link_rx_chunk(struct ringbus_node *node, struct link_rx *rx, const struct record_chunk *chunk,
+		  const void **data, struct rx_extent **extent);
 int link_walk_incoming(struct ringbus_node *node);
 
 /* send.c */
@@ -214,9 +219,10 @@ struct send_payload {
 };
 #define SEND_NO_LOAN UINT64_MAX
 int send_event(struct ringbus_event *event, const struct send_payload *p, uint64_t timeout_ns);
-int send_contact(struct ringbus_node *node, const struct ringbus_address *to, const struct send_payload *p,
-		 uint64_t timeout_ns);
-int send_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan, uint64_t timeout_ns);
+int send_contact(struct ringbus_node *node, const struct ringbus_address *to,
+		 const struct send_payload *p, uint64_t timeout_ns);
+int send_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan,
+	      uint64_t timeout_ns);
 void send_loan_cancel(struct ringbus_loan *loan);
 void send_held_back_by(uint32_t slot, uint64_t word);
 int send_trim(struct ringbus_node *node);

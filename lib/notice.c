@@ -1,33 +1,38 @@
 /* notice.c: notices, derived by the receiver from slot and event words. Level 4.
  *
- * They are not ring records: the ring may be full, and a reaper is not its producer. Whoever changes something bumps the
- * control epoch afterwards and rings; we read the epoch first, then what changed (sync NOTICE). The notice of an end comes
- * after the last message: the ring is drained to its end or to the first record of a newer owner. Changes of one slot
- * that follow each other faster than we look coalesce.
+ * They are not ring records: the ring may be full, and a reaper is not its producer. Whoever
+ * changes something bumps the control epoch afterwards and rings; we read the epoch first, then
+ * what changed (sync NOTICE). The notice of an end comes after the last message: the ring is
+ * drained to its end or to the first record of a newer owner. Changes of one slot that follow each
+ * other faster than we look coalesce.
  */
 #include "node.h"
 
 static uint64_t slot_now(const struct ringbus_node *node, uint32_t slot)
 {
-	/* sync NOTICE receiver: slot word after the epoch; pairs NOTICE prover in control_mark_dead() */
+	/* sync NOTICE receiver: slot word after the epoch; pairs NOTICE prover in
+	 * control_mark_dead() */
 	return shm_load_acquire(&node->region->bells[slot].slot);
 }
 
 void notice_start(struct ringbus_node *node)
 {
-	/* sync NOTICE receiver: epoch before the snapshot; pairs NOTICE prover in control_announce() */
+	/* sync NOTICE receiver: epoch before the snapshot; pairs NOTICE prover in
+	 * control_announce() */
 	node->epoch_seen = shm_load_acquire(&node->region->common->control_epoch);
 	for (uint32_t s = 0; s < node->region->g.nodes; s++) {
 		uint64_t word = slot_now(node, s);
 
 		if (slot_state(word) == SLOT_LIVE && s != node->slot)
-			node->peers[s] = (struct peer_seen){.generation = slot_generation(word), .pid = slot_pid(word)};
+			node->peers[s] = (struct peer_seen){.generation = slot_generation(word),
+							    .pid = slot_pid(word)};
 	}
 }
 
 void notice_scan(struct ringbus_node *node)
 {
-	/* sync NOTICE receiver: epoch before slots and events; pairs NOTICE prover in control_announce() */
+	/* sync NOTICE receiver: epoch before slots and events; pairs NOTICE prover in
+	 * control_announce() */
 	node->epoch_seen = shm_load_acquire(&node->region->common->control_epoch);
 	node->peers_pending = true;
 	node->events_pending = true;
@@ -39,26 +44,34 @@ static bool drained_of(struct ringbus_node *node, uint32_t slot, uint32_t genera
 	struct link_rx *rx = node->rx[slot];
 	struct ring_record rec;
 
-	return !rx || ring_rx_peek(&rx->ring, &rec) != RING_RECORD || (uint32_t)rec.generations != generation;
+	return !rx || ring_rx_peek(&rx->ring, &rec) != RING_RECORD ||
+	       (uint32_t)rec.generations != generation;
 }
 
-static enum ringbus_notice how_it_ended(struct ringbus_node *node, uint32_t slot, uint32_t generation, uint64_t word)
+static enum ringbus_notice how_it_ended(struct ringbus_node *node, uint32_t slot,
+					uint32_t generation, uint64_t word)
 {
 	uint64_t ended;
 
 	if (slot_generation(word) == generation && slot_state(word) != SLOT_FREE)
 		return slot_state(word) == SLOT_DEAD ? RINGBUS_PEER_DIED : RINGBUS_PEER_LEFT;
-	ended = shm_load_relaxed(&node->region->records[slot].ended); /* relaxed: stored before FREE (SLOT) */
-	return ended >> 32 == generation && (ended & 0xff) == SLOT_LEFT ? RINGBUS_PEER_LEFT : RINGBUS_PEER_DIED;
+	ended = shm_load_relaxed(
+		&node->region->records[slot].ended); /* relaxed: stored before FREE (SLOT) */
+	return ended >> 32 == generation && (ended & 0xff) == SLOT_LEFT ? RINGBUS_PEER_LEFT
+									: RINGBUS_PEER_DIED;
 }
 
 static void fill(struct ringbus_node *node, struct ringbus_message *m, enum ringbus_notice notice)
 {
-	*m = (struct ringbus_message){.kind = RINGBUS_NOTICE, .notice = notice, .data = "", .node = node};
+	*m = (struct ringbus_message){.kind = RINGBUS_NOTICE,
+				      .notice = notice,
+				      .data = "",
+				      .node = node};
 }
 
 /* A notice about one slot; false: none now. *later is set if one is due after more messages. */
-static bool peer_notice(struct ringbus_node *node, uint32_t slot, struct ringbus_message *m, bool *later)
+static bool peer_notice(struct ringbus_node *node, uint32_t slot, struct ringbus_message *m,
+			bool *later)
 {
 	struct peer_seen *seen = &node->peers[slot];
 	uint64_t word = slot_now(node, slot);
@@ -69,7 +82,8 @@ static bool peer_notice(struct ringbus_node *node, uint32_t slot, struct ringbus
 
 		/* it came and went between two looks, but we sent to it */
 		if (slot_generation(partner) != seen->ended && !(live && partner == word))
-			*seen = (struct peer_seen){.generation = slot_generation(partner), .pid = slot_pid(partner),
+			*seen = (struct peer_seen){.generation = slot_generation(partner),
+						   .pid = slot_pid(partner),
 						   .ended = seen->ended};
 	}
 	if (seen->generation != 0 && !(live && slot_generation(word) == seen->generation)) {
@@ -112,7 +126,8 @@ static bool next_peer_notice(struct ringbus_node *node, struct ringbus_message *
 	return false;
 }
 
-/* Whether all that the event's owner sent before its end was read: its ring is empty, or read past where it could have been. */
+/* Whether all that the event's owner sent before its end was read: its ring is empty, or read past
+ * where it could have been. */
 static bool due_passed(struct ringbus_node *node, struct ringbus_event *e, uint32_t owner)
 {
 	struct link_rx *rx = owner < LAYOUT_NODES_MAX ? node->rx[owner] : NULL;
@@ -124,12 +139,15 @@ static bool due_passed(struct ringbus_node *node, struct ringbus_event *e, uint3
 		e->due = true;
 		e->due_at = rx->ring.at + rx->ring.capacity;
 	}
-	return ring_rx_peek(&rx->ring, &rec) != RING_RECORD || (int64_t)(rx->ring.at - e->due_at) >= 0;
+	return ring_rx_peek(&rx->ring, &rec) != RING_RECORD ||
+	       (int64_t)(rx->ring.at - e->due_at) >= 0;
 }
 
-static bool event_notice(struct ringbus_node *node, struct ringbus_event *e, struct ringbus_message *m, bool *later)
+static bool event_notice(struct ringbus_node *node, struct ringbus_event *e,
+			 struct ringbus_message *m, bool *later)
 {
-	/* sync EVENT receiver: word after the epoch (NOTICE); pairs EVENT holder in publish_word() */
+	/* sync EVENT receiver: word after the epoch (NOTICE); pairs EVENT holder in publish_word()
+	 */
 	uint64_t word = shm_load_acquire(&e->entry->word);
 	/* relaxed: stored before the word */
 	uint64_t changes = shm_load_relaxed(&e->entry->changes);
@@ -137,7 +155,8 @@ static bool event_notice(struct ringbus_node *node, struct ringbus_event *e, str
 	bool was_live = event_state(e->seen_word) == EVENT_LIVE;
 
 	/* created and orphaned between two looks: the orphaning is told */
-	if (gone || (event_state(word) == EVENT_ORPHAN && (was_live || changes != e->seen_changes))) {
+	if (gone ||
+	    (event_state(word) == EVENT_ORPHAN && (was_live || changes != e->seen_changes))) {
 		if (!due_passed(node, e, event_owner(e->seen_word))) {
 			*later = true;
 			return false;
@@ -150,7 +169,8 @@ static bool event_notice(struct ringbus_node *node, struct ringbus_event *e, str
 		fill(node, m, RINGBUS_EVENT_CREATED);
 		m->count = event_mode(word);
 		m->sender.slot = event_owner(word);
-		m->sender.generation = (uint32_t)shm_load_relaxed(&e->entry->owner_generation); /* relaxed: as above */
+		m->sender.generation = (uint32_t)shm_load_relaxed(
+			&e->entry->owner_generation); /* relaxed: as above */
 	} else {
 		return false;
 	}
@@ -185,7 +205,8 @@ bool notice_next(struct ringbus_node *node, struct ringbus_message *m, bool drai
 		if (drops != rx->drops) {
 			fill(node, m, RINGBUS_LOST);
 			m->count = drops - rx->drops;
-			m->sender = (struct ringbus_address){rx->pid, rx->slot, (uint32_t)rx->generations};
+			m->sender = (struct ringbus_address){rx->pid, rx->slot,
+							     (uint32_t)rx->generations};
 			rx->drops = drops;
 			return true;
 		}

@@ -135,7 +135,10 @@ int peer_identify(uint32_t pid, struct peer_identity *id, int *pidfd)
 
 static int peer_lock(int fd, uint64_t offset, short type)
 {
-	struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)offset, .l_len = 1};
+	struct flock lock = {.l_type = type,
+			     .l_whence = SEEK_SET,
+			     .l_start = (off_t)offset,
+			     .l_len = 1};
 
 	if (fcntl(fd, F_SETLK, &lock) == 0)
 		return 0;
@@ -145,7 +148,10 @@ static int peer_lock(int fd, uint64_t offset, short type)
 /* F_OFD_GETLK also reports locks of this very process, which F_GETLK does not. */
 static int32_t peer_holder(int fd, uint64_t offset)
 {
-	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)offset, .l_len = 1};
+	struct flock lock = {.l_type = F_WRLCK,
+			     .l_whence = SEEK_SET,
+			     .l_start = (off_t)offset,
+			     .l_len = 1};
 
 	if (fcntl(fd, F_OFD_GETLK, &lock) < 0)
 		return -1; /* no evidence: as if held */
@@ -159,8 +165,8 @@ int peer_live_take(struct region *region, uint32_t slot)
 	int err = peer_lock(region->live_fd, slot, F_WRLCK);
 
 	if (err == -EBUSY)
-		return rb_fail(err, "process %d still holds the live lock of slot %u", (int)peer_live_holder(region, slot),
-			       slot);
+		return rb_fail(err, "process %d still holds the live lock of slot %u",
+			       (int)peer_live_holder(region, slot), slot);
 	return err;
 }
 
@@ -227,7 +233,8 @@ static enum peer_life peer_judge(uint32_t pid, uint64_t start, uint64_t inode)
 	return life;
 }
 
-/* An owner whose pid the service could not see. Free twice, with time between: not just between two lock calls. */
+/* An owner whose pid the service could not see. Free twice, with time between: not just between two
+ * lock calls. */
 static enum peer_life peer_judge_unseen(struct region *region, uint32_t slot)
 {
 	const struct timespec moment = {.tv_nsec = RB_MS};
@@ -244,12 +251,13 @@ enum peer_life peer_check(struct region *region, uint32_t slot, uint64_t word)
 	uint64_t start, inode;
 	uint32_t pid;
 
-	if (state != SLOT_GRANTED && state != SLOT_JOINING && state != SLOT_LIVE && state != SLOT_LEAVING)
+	if (state != SLOT_GRANTED && state != SLOT_JOINING && state != SLOT_LIVE &&
+	    state != SLOT_LEAVING)
 		return PEER_ALIVE; /* nobody there that could die */
 	if (peer_live_holder(region, slot) != 0)
 		return PEER_ALIVE;
-	/* relaxed: written before GRANTED (SLOT), which the caller read; of a later owner if the word has changed since,
-	 * and that is looked at below */
+	/* relaxed: written before GRANTED (SLOT), which the caller read; of a later owner if the
+	 * word has changed since, and that is looked at below */
 	pid = (uint32_t)shm_load_relaxed(&record->pid);
 	start = shm_load_relaxed(&record->start_time);
 	inode = shm_load_relaxed(&record->pidfd_inode);
@@ -257,9 +265,9 @@ enum peer_life peer_check(struct region *region, uint32_t slot, uint64_t word)
 		life = state == SLOT_GRANTED ? PEER_LOST : peer_judge_unseen(region, slot);
 	else
 		life = peer_judge(pid, start, inode);
-	/* The lock is free also just after a clean close, and in the moment before JOINING: the evidence counts only if the
-	 * slot still says what it said before.
-	 * sync SLOT prover: evidence before this load; pairs SLOT joiner in join_claim() */
+	/* The lock is free also just after a clean close, and in the moment before JOINING: the
+	 * evidence counts only if the slot still says what it said before. sync SLOT prover:
+	 * evidence before this load; pairs SLOT joiner in join_claim() */
 	if (shm_load_acquire(&region->bells[slot].slot) != word)
 		return PEER_ALIVE;
 	return life;

@@ -1,9 +1,10 @@
 /* peer.h: is the owner of a slot alive; proof of access to the region. Level 3.
  *
- * Live lock: the owner of slot s holds a POSIX write lock on byte s of PORT.live. The kernel drops it at death; fork does
- * not inherit it. Held means alive; free means suspicion, and then the recorded pid, start time and pidfd inode decide.
- * Proof: a one-shot POSIX write lock at a random offset of the region file, which only a process that can write the
- * file can take, and whose holder F_OFD_GETLK names by its true pid.
+ * Live lock: the owner of slot s holds a POSIX write lock on byte s of PORT.live. The kernel drops
+ * it at death; fork does not inherit it. Held means alive; free means suspicion, and then the
+ * recorded pid, start time and pidfd inode decide. Proof: a one-shot POSIX write lock at a random
+ * offset of the region file, which only a process that can write the file can take, and whose
+ * holder F_OFD_GETLK names by its true pid.
  */
 #ifndef RINGBUS_PEER_H
 #define RINGBUS_PEER_H
@@ -40,8 +41,8 @@ void peer_proof_drop(struct region *region, uint64_t offset);
 /* As peer_live_holder(), for a proof. */
 int32_t peer_proof_holder(struct region *region, uint64_t offset);
 
-/* membarrier and pidfd as the kernel gives them; test hooks can deny each: RINGBUS_TEST_DENY=membarrier,pidfd_inode,... is
- * read only in builds with RINGBUS_HOOKS. */
+/* membarrier and pidfd as the kernel gives them; test hooks can deny each:
+ * RINGBUS_TEST_DENY=membarrier,pidfd_inode,... is read only in builds with RINGBUS_HOOKS. */
 bool peer_denied(const char *facility);
 
 #endif

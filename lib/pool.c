@@ -20,7 +20,8 @@ bool pool_place_shape(struct pool_place *place, uint32_t class_)
 	place->chunk_bytes = 1ull << (class_ - 1);
 	place->chunks = (uint32_t)rb_min(place->bytes / place->chunk_bytes, UINT32_MAX);
 	while (place->chunks > 0 &&
-	       rb_align_up(place->chunks * bits, RB_PAGE) + place->chunks * place->chunk_bytes > place->bytes)
+	       rb_align_up(place->chunks * bits, RB_PAGE) + place->chunks * place->chunk_bytes >
+		       place->bytes)
 		place->chunks--;
 	place->bits_bytes = rb_align_up(place->chunks * bits, RB_PAGE);
 	return place->chunks > 0;
@@ -28,7 +29,8 @@ bool pool_place_shape(struct pool_place *place, uint32_t class_)
 
 bool pool_place_read(const struct layout_pool_extent *e, struct pool_place *place)
 {
-	/* sync EXTENT receiver: where before the space it names; pairs EXTENT sender in send_pool_grow() */
+	/* sync EXTENT receiver: where before the space it names; pairs EXTENT sender in
+	 * send_pool_grow() */
 	uint64_t where = shm_load_acquire(&e->where);
 	/* relaxed: stored before `where` (EXTENT) */
 	uint64_t bytes = shm_load_relaxed(&e->bytes);
@@ -38,7 +40,8 @@ bool pool_place_read(const struct layout_pool_extent *e, struct pool_place *plac
 		.bytes = bytes & 0xffffffffffffull,
 		.serial = (uint32_t)(bytes >> 48),
 	};
-	return where != 0 && place->bytes <= 1ull << 41 && pool_place_shape(place, where & (RB_PAGE - 1));
+	return where != 0 && place->bytes <= 1ull << 41 &&
+	       pool_place_shape(place, where & (RB_PAGE - 1));
 }
 
 uint64_t pool_extent_bytes(uint64_t size, uint64_t limit, uint32_t *class_)
@@ -83,7 +86,8 @@ static struct pool_stack *stack_of(struct pool *p, const struct pool_extent *e)
 	return e->shift ? &p->free[e->shift - POOL_SHIFT_MIN] : NULL;
 }
 
-int pool_add(struct pool *p, uint32_t index, const struct pool_place *place, uint8_t *map, uint32_t class_)
+int pool_add(struct pool *p, uint32_t index, const struct pool_place *place, uint8_t *map,
+	     uint32_t class_)
 {
 	struct pool_extent *e = &p->extents[index];
 	struct pool_stack *s;
@@ -191,7 +195,8 @@ static bool is_borrowed(struct pool *p, uint64_t id, uint64_t *borrowed)
 	bool any = false;
 
 	for (unsigned w = 0; w < LAYOUT_MASK_WORDS; w++) {
-		/* sync BORROW sender: heads (read before) before bits; pairs BORROW receiver in borrow_chunk() */
+		/* sync BORROW sender: heads (read before) before bits; pairs BORROW receiver in
+		 * borrow_chunk() */
 		uint64_t mask = shm_load_acquire(&bits[w]);
 
 		any |= mask != 0;

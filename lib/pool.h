@@ -1,15 +1,17 @@
 /* pool.h: payload memory of one sender: chunks, who still needs them, borrow bits. Level 2.
  *
- * A chunk is in use iff a record that names the current receiver generation, and holds its descriptor, lies between
- * head and tail of a ring, or a receiver's borrow bit is set. There are no counts in shared memory, so nothing is
- * undecidable after a death. The sender keeps the outstanding descriptors in private memory, per receiver in ring order;
- * a successor, or a reaper, rebuilds them from rings and bits.
+ * A chunk is in use iff a record that names the current receiver generation, and holds its
+ * descriptor, lies between head and tail of a ring, or a receiver's borrow bit is set. There are no
+ * counts in shared memory, so nothing is undecidable after a death. The sender keeps the
+ * outstanding descriptors in private memory, per receiver in ring order; a successor, or a reaper,
+ * rebuilds them from rings and bits.
  *
- * Order of the sender's test: slot word and head of each receiver first, bits last (sync BORROW): a receiver sets its
- * bit before it gives the position back. Only it clears the bit, or its reaper before the slot is FREE.
+ * Order of the sender's test: slot word and head of each receiver first, bits last (sync BORROW): a
+ * receiver sets its bit before it gives the position back. Only it clears the bit, or its reaper
+ * before the slot is FREE.
  *
- * Chunks up to 64 KiB come from slab extents of powers of two, larger ones have an extent each. A free chunk is taken
- * last in, first out, so that it is hot.
+ * Chunks up to 64 KiB come from slab extents of powers of two, larger ones have an extent each. A
+ * free chunk is taken last in, first out, so that it is hot.
  */
 #ifndef RINGBUS_POOL_H
 #define RINGBUS_POOL_H
@@ -58,8 +60,9 @@ rb_inline uint32_t pool_id_chunk(uint64_t id)
 
 /* Private state of a chunk. */
 struct pool_chunk {
-	uint32_t pending; /* outstanding descriptors, one per receiver; +1 while loaned or being written */
-	uint8_t parked;   /* no descriptor, but borrow bits were seen: on the parked list */
+	uint32_t pending; /* outstanding descriptors, one per receiver; +1 while loaned or being
+			     written */
+	uint8_t parked;	  /* no descriptor, but borrow bits were seen: on the parked list */
 	uint8_t is_free;
 };
 
@@ -87,8 +90,10 @@ struct pool {
 
 /* Bytes that an extent for payloads of `size` needs; *class_ for its entry. */
 uint64_t pool_extent_bytes(uint64_t size, uint64_t limit, uint32_t *class_);
-/* Enters a mapped extent. keep: which chunks are in use, told by the caller afterwards with pool_hold(). -ENOMEM. */
-int pool_add(struct pool *p, uint32_t index, const struct pool_place *place, uint8_t *map, uint32_t class_);
+/* Enters a mapped extent. keep: which chunks are in use, told by the caller afterwards with
+ * pool_hold(). -ENOMEM. */
+int pool_add(struct pool *p, uint32_t index, const struct pool_place *place, uint8_t *map,
+	     uint32_t class_);
 /* A free chunk for `size` bytes, from what is there; its pending is 1. False: none. */
 bool pool_take(struct pool *p, uint64_t size, uint64_t *id);
 rb_inline uint8_t *pool_data(const struct pool *p, uint64_t id)
@@ -101,10 +106,11 @@ uint64_t pool_chunk_bytes(const struct pool *p, uint64_t id);
 /* One more and one fewer descriptor. At 0 the chunk is free, or parked while borrowed. */
 void pool_hold(struct pool *p, uint64_t id);
 void pool_drop(struct pool *p, uint64_t id);
-/* Looks at the bits of parked chunks; frees those that nobody borrows. Adds the bytes borrowed by each slot to
- * borrowed[] if not NULL. Returns how many were freed. */
+/* Looks at the bits of parked chunks; frees those that nobody borrows. Adds the bytes borrowed by
+ * each slot to borrowed[] if not NULL. Returns how many were freed. */
 unsigned pool_unpark(struct pool *p, uint64_t *borrowed);
-/* Puts every chunk that has neither a descriptor nor a bit on the free lists; once, after rebuilding. */
+/* Puts every chunk that has neither a descriptor nor a bit on the free lists; once, after
+ * rebuilding. */
 void pool_settle(struct pool *p);
 /* Index of an extent with no chunk in use and at least `bytes`, or -1. */
 int pool_idle_extent(const struct pool *p, uint64_t bytes);

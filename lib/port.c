@@ -1,8 +1,9 @@
 /* port.c: loopback sockets and who holds a port. Level 1.
  *
- * The default port lies in the range from which the kernel takes ports for connecting sockets. Two things follow: a
- * connect() to a port where nobody listens may be given that very port and meet itself, and a connection to elsewhere
- * may hold the port for a while, so listening is tried again for a moment.
+ * The default port lies in the range from which the kernel takes ports for connecting sockets. Two
+ * things follow: a connect() to a port where nobody listens may be given that very port and meet
+ * itself, and a connection to elsewhere may hold the port for a while, so listening is tried again
+ * for a moment.
  */
 #include "port.h"
 
@@ -46,8 +47,10 @@ static bool port_find(const char *table, unsigned port, unsigned *uid, unsigned 
 		unsigned local, state, owner;
 		unsigned long number;
 
-		if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*x:%*x %*x:%*x %*x %u %*d %lu", &local,
-			   &state, &owner, &number) != 4)
+		if (sscanf(line,
+			   " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*x:%*x %*x:%*x %*x %u %*d "
+			   "%lu",
+			   &local, &state, &owner, &number) != 4)
 			continue;
 		if (local != port || (found && state != 0x0a) || number == 0)
 			continue;
@@ -114,7 +117,8 @@ int64_t port_holder(unsigned port, char who[PORT_WHO_MAX])
 	long pid;
 	FILE *f;
 
-	if (!port_find("/proc/net/tcp", port, &uid, &inode) && !port_find("/proc/net/tcp6", port, &uid, &inode)) {
+	if (!port_find("/proc/net/tcp", port, &uid, &inode) &&
+	    !port_find("/proc/net/tcp6", port, &uid, &inode)) {
 		snprintf(who, PORT_WHO_MAX, "nobody that we can see");
 		return -1;
 	}
@@ -156,7 +160,8 @@ int port_listen(unsigned port)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	for (int i = 0; i < PORT_BIND_TRIES; i++) {
 		err = 0;
-		if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, PORT_BACKLOG) == 0)
+		if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) == 0 &&
+		    listen(fd, PORT_BACKLOG) == 0)
 			return fd;
 		err = -errno;
 		if (err != -EADDRINUSE)
@@ -168,7 +173,8 @@ int port_listen(unsigned port)
 		return rb_fail(err == -EPERM ? -EACCES : err, "cannot listen on port %u: %s", port,
 			       strerrordesc_np(-err));
 	port_holder(port, who);
-	return rb_fail(err, "port %u is held by %s; choose another with --port or RINGBUS_PORT", port, who);
+	return rb_fail(err, "port %u is held by %s; choose another with --port or RINGBUS_PORT",
+		       port, who);
 }
 
 int port_adopt(int fd, unsigned *port)
@@ -177,12 +183,13 @@ int port_adopt(int fd, unsigned *port)
 	socklen_t bytes = sizeof(address), one = sizeof(int);
 	int listening = 0, flags = fcntl(fd, F_GETFL);
 
-	if (flags < 0 || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &one) < 0 || !listening ||
-	    getsockname(fd, (struct sockaddr *)&address, &bytes) < 0 || address.sin_family != AF_INET)
+	if (flags < 0 || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &one) < 0 ||
+	    !listening || getsockname(fd, (struct sockaddr *)&address, &bytes) < 0 ||
+	    address.sin_family != AF_INET)
 		return rb_fail(-EINVAL, "descriptor %d is no listening IPv4 socket", fd);
 	if (*port != 0 && ntohs(address.sin_port) != *port)
-		return rb_fail(-EINVAL, "the socket handed over listens on port %u, not on %u", ntohs(address.sin_port),
-			       *port);
+		return rb_fail(-EINVAL, "the socket handed over listens on port %u, not on %u",
+			       ntohs(address.sin_port), *port);
 	if (address.sin_addr.s_addr != htonl(INADDR_LOOPBACK))
 		return rb_fail(-EINVAL, "the socket handed over does not listen on 127.0.0.1");
 	*port = ntohs(address.sin_port);
@@ -228,8 +235,9 @@ static bool port_is_self(int fd)
 	struct sockaddr_in a = {0}, b = {0};
 	socklen_t n = sizeof(a), m = sizeof(b);
 
-	return getsockname(fd, (struct sockaddr *)&a, &n) == 0 && getpeername(fd, (struct sockaddr *)&b, &m) == 0 &&
-	       a.sin_port == b.sin_port && a.sin_addr.s_addr == b.sin_addr.s_addr;
+	return getsockname(fd, (struct sockaddr *)&a, &n) == 0 &&
+	       getpeername(fd, (struct sockaddr *)&b, &m) == 0 && a.sin_port == b.sin_port &&
+	       a.sin_addr.s_addr == b.sin_addr.s_addr;
 }
 
 int port_connect(unsigned port, uint64_t deadline_ns)

@@ -4,7 +4,8 @@
 
 #include "base.h"
 
-/* Who holds a port, in words: "process 12 (nginx)", or "a process of user 33"; "nobody" if that cannot be found. */
+/* Who holds a port, in words: "process 12 (nginx)", or "a process of user 33"; "nobody" if that
+ * cannot be found. */
 #define PORT_WHO_MAX 128
 /* Returns the uid, or -1. */
 int64_t port_holder(unsigned port, char who[PORT_WHO_MAX]);
@@ -13,7 +14,8 @@ int64_t port_holder(unsigned port, char who[PORT_WHO_MAX]);
 int port_listen(unsigned port);
 /* Checks a socket that was handed over; *port gets its port, or must be equal if not 0. */
 int port_adopt(int fd, unsigned *port);
-/* Connects to 127.0.0.1 until the deadline; non-blocking socket. -ECONNREFUSED, also where it met itself; -ETIMEDOUT. */
+/* Connects to 127.0.0.1 until the deadline; non-blocking socket. -ECONNREFUSED, also where it met
+ * itself; -ETIMEDOUT. */
 int port_connect(unsigned port, uint64_t deadline_ns);
 /* Whole buffers on a non-blocking socket until the deadline. -ECONNRESET: closed; -ETIMEDOUT. */
 int port_send(int fd, const void *data, size_t bytes, uint64_t deadline_ns);

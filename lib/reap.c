@@ -1,10 +1,12 @@
-/* reap.c: what a dead owner left is cleaned up; library code, so that nobody depends on the service. Level 3.
+/* reap.c: what a dead owner left is cleaned up; library code, so that nobody depends on the
+ * service. Level 3.
  *
- * Marking a death takes no lock: CAS LIVE(g) to DEAD(g) from exactly the word that the evidence was gathered for, bump
- * the control epoch, fence, ring all doorbells (sync NOTICE). Each prover bumps and rings once, also when DEAD already
- * stands: whoever marked it may be stopped before his ring. So a stopped lock holder delays no notice and strands no
- * message that the dead had published without waking.
- * Freeing is done under the control lock: clean first, FREE last (X_REAP_CLEANED: done again by the next reaper).
+ * Marking a death takes no lock: CAS LIVE(g) to DEAD(g) from exactly the word that the evidence was
+ * gathered for, bump the control epoch, fence, ring all doorbells (sync NOTICE). Each prover bumps
+ * and rings once, also when DEAD already stands: whoever marked it may be stopped before his ring.
+ * So a stopped lock holder delays no notice and strands no message that the dead had published
+ * without waking. Freeing is done under the control lock: clean first, FREE last (X_REAP_CLEANED:
+ * done again by the next reaper).
  */
 #include "control_private.h"
 #include "doorbell.h"
@@ -13,10 +15,12 @@
 
 void control_announce(struct region *region)
 {
-	/* sync NOTICE prover: the change before the epoch; pairs NOTICE receiver in notice_scan() */
+	/* sync NOTICE prover: the change before the epoch; pairs NOTICE receiver in notice_scan()
+	 */
 	shm_fetch_add(&region->common->control_epoch, 1);
 	KILL_POINT("X_NOTICE_EPOCH");
-	/* sync BELL waker: the epoch before the looks at the words; pairs BELL sleeper in doorbell_prepare() */
+	/* sync BELL waker: the epoch before the looks at the words; pairs BELL sleeper in
+	 * doorbell_prepare() */
 	shm_fence();
 	for (uint32_t s = 0; s < region->g.nodes; s++) {
 		uint64_t last[2] = {0, 0};
@@ -30,8 +34,10 @@ void control_mark_dead(struct region *region, uint32_t slot, uint64_t word)
 {
 	uint64_t expected = word;
 
-	/* sync SLOT prover: evidence for exactly this word before DEAD; pairs SLOT reader in notice_scan() */
-	shm_cas(&region->bells[slot].slot, &expected, slot_word(slot_generation(word), slot_pid(word), SLOT_DEAD));
+	/* sync SLOT prover: evidence for exactly this word before DEAD; pairs SLOT reader in
+	 * notice_scan() */
+	shm_cas(&region->bells[slot].slot, &expected,
+		slot_word(slot_generation(word), slot_pid(word), SLOT_DEAD));
 	KILL_POINT("X_DEATH_MARKED");
 	control_announce(region);
 }
@@ -41,13 +47,15 @@ static void clear_extent_bits(struct region *region, const struct pool_place *pl
 	void *map;
 
 	if (region_map(region, place->offset, place->bits_bytes, true, false, &map) < 0)
-		return; /* out of the file: the owner's page is damaged, and nobody can have mapped it */
+		return; /* out of the file: the owner's page is damaged, and nobody can have mapped
+			   it */
 	for (uint32_t i = 0; i < place->chunks; i++) {
 		struct shm_word *w = &pool_bits(map, i)[slot / 64];
 
 		/* relaxed: the RMW decides */
 		if (shm_load_relaxed(w) & 1ull << slot % 64)
-			/* sync BORROW reaper: the bits of the dead before its slot is FREE; pairs BORROW sender in is_borrowed() */
+			/* sync BORROW reaper: the bits of the dead before its slot is FREE; pairs
+			 * BORROW sender in is_borrowed() */
 			shm_fetch_and(w, ~(1ull << slot % 64));
 	}
 	region_unmap(region, map, place->bits_bytes);
@@ -76,7 +84,8 @@ static void free_one(struct control *c, uint32_t slot, uint64_t word)
 	shm_store_relaxed(&record->ended, (uint64_t)slot_generation(word) << 32 | slot_state(word));
 	KILL_POINT("X_REAP_CLEANED");
 	/* sync SLOT writer: all cleaned up before FREE; pairs SLOT reader in free_slot() */
-	shm_cas(&c->region->bells[slot].slot, &word, slot_word(slot_generation(word), 0, SLOT_FREE));
+	shm_cas(&c->region->bells[slot].slot, &word,
+		slot_word(slot_generation(word), 0, SLOT_FREE));
 }
 
 int control_reap_held(struct control *c)
@@ -84,7 +93,8 @@ int control_reap_held(struct control *c)
 	int freed = 0;
 
 	for (uint32_t s = 0; s < c->region->g.nodes; s++) {
-		/* sync SLOT reader: read again with the lock held; pairs SLOT prover in control_mark_dead() */
+		/* sync SLOT reader: read again with the lock held; pairs SLOT prover in
+		 * control_mark_dead() */
 		uint64_t word = shm_load_acquire(&c->region->bells[s].slot);
 
 		if (slot_state(word) != SLOT_DEAD && slot_state(word) != SLOT_LEFT)
@@ -130,7 +140,8 @@ static int mark_all(struct region *region, int *garbage)
 
 	*garbage = 0;
 	for (uint32_t s = 0; s < region->g.nodes; s++) {
-		/* sync SLOT reader: the word that peer_check() proves; pairs SLOT writer in control_grant() */
+		/* sync SLOT reader: the word that peer_check() proves; pairs SLOT writer in
+		 * control_grant() */
 		uint64_t word = shm_load_acquire(&region->bells[s].slot);
 		enum slot_state state = slot_state(word);
 

@@ -1,12 +1,15 @@
 /* reclaim.c: memory that a freed slot does not need any more goes back to the system. Level 3.
  *
- * With the control lock held, and the slot FREE, so that nobody writes its page, its ends of rings, or its pool.
+ * With the control lock held, and the slot FREE, so that nobody writes its page, its ends of rings,
+ * or its pool.
  *
- * Rings whose both slots are free: the true tail is stored as hint and head first, then the data pages are punched.
- * Positions kept as they stood would leave head and lazy hint apart with every header 0, which reads as a spoiled pair. A
- * death in between (X_RECLAIM_HEAD) leaves an empty ring with old bytes: the header at the tail is 0 all the same.
- * Pool extents of the slot: given back when no ring of it holds anything unread by a living receiver and no borrow bit is
- * set. Otherwise they stay for the slot's next owner. The name goes first (X_RECLAIM_UNNAMED: space without a name).
+ * Rings whose both slots are free: the true tail is stored as hint and head first, then the data
+ * pages are punched. Positions kept as they stood would leave head and lazy hint apart with every
+ * header 0, which reads as a spoiled pair. A death in between (X_RECLAIM_HEAD) leaves an empty ring
+ * with old bytes: the header at the tail is 0 all the same. Pool extents of the slot: given back
+ * when no ring of it holds anything unread by a living receiver and no borrow bit is set. Otherwise
+ * they stay for the slot's next owner. The name goes first (X_RECLAIM_UNNAMED: space without a
+ * name).
  */
 #include "control_private.h"
 #include "pool.h"
@@ -30,7 +33,8 @@ static bool map_pair(const struct region *region, uint32_t from, uint32_t to, st
 	/* sync EXTENT receiver: name before the space; pairs EXTENT sender in ring_offset() */
 	p->offset = shm_load_acquire(&region->nodes[from].ring[to]);
 	if (p->offset < region->g.fixed_bytes || (p->offset & (RB_PAGE - 1)) ||
-	    region_map(region, p->offset, layout_ring_extent_bytes(&region->g), true, false, &p->map) < 0)
+	    region_map(region, p->offset, layout_ring_extent_bytes(&region->g), true, false,
+		       &p->map) < 0)
 		return false;
 	p->tx = p->map;
 	p->rx = (void *)((char *)p->map + RB_PAGE + region->g.ring_bytes);
@@ -48,10 +52,13 @@ static bool true_tail(const struct region *region, const struct pair *p, uint64_
 	uint64_t at;
 	bool bad;
 
-	/* relaxed, all: the writers are gone (SLOT), or, where one lives, a moment more or less does not matter */
-	if (shm_load_relaxed(&p->rx->asked) != shm_load_relaxed(&p->tx->answered) || shm_load_relaxed(&p->tx->lost))
+	/* relaxed, all: the writers are gone (SLOT), or, where one lives, a moment more or less
+	 * does not matter */
+	if (shm_load_relaxed(&p->rx->asked) != shm_load_relaxed(&p->tx->answered) ||
+	    shm_load_relaxed(&p->tx->lost))
 		return false;
-	at = ring_later(shm_load_relaxed(&p->tx->hint) & ~7ull, shm_load_relaxed(&p->rx->head) & ~7ull);
+	at = ring_later(shm_load_relaxed(&p->tx->hint) & ~7ull,
+			shm_load_relaxed(&p->rx->head) & ~7ull);
 	at = ring_later(at, shm_load_relaxed(&p->tx->start) & ~7ull);
 	*tail = ring_walk((const uint8_t *)p->map + RB_PAGE, at, region->g.ring_bytes, &bad);
 	return !bad;
@@ -65,9 +72,11 @@ static void punch_pair(struct region *region, uint32_t from, uint32_t to)
 	if (!map_pair(region, from, to, &p))
 		return;
 	if (true_tail(region, &p, &tail)) {
-		/* sync HINT sender: in place of the sender, who is gone; pairs HINT successor in ring_tx_init() */
+		/* sync HINT sender: in place of the sender, who is gone; pairs HINT successor in
+		 * ring_tx_init() */
 		shm_store_release(&p.tx->hint, tail);
-		/* sync HEAD receiver: in place of the receiver, who is gone; pairs HEAD successor in ring_tx_init() */
+		/* sync HEAD receiver: in place of the receiver, who is gone; pairs HEAD successor
+		 * in ring_tx_init() */
 		shm_store_release(&p.rx->head, tail);
 		KILL_POINT("X_RECLAIM_HEAD");
 		region_punch(region, p.offset + RB_PAGE, region->g.ring_bytes);
@@ -85,7 +94,8 @@ static bool is_unread(struct region *region, uint32_t slot)
 
 		if (is_free(region, to) || !map_pair(region, slot, to, &p))
 			continue;
-		/* sync HEAD sender: head before the borrow bits; pairs HEAD receiver in ring_rx_give() */
+		/* sync HEAD sender: head before the borrow bits; pairs HEAD receiver in
+		 * ring_rx_give() */
 		unread = !true_tail(region, &p, &tail) || shm_load_acquire(&p.rx->head) != tail;
 		unmap_pair(region, &p);
 		if (unread)
@@ -116,18 +126,20 @@ static void reclaim_pool(struct region *region, uint32_t slot)
 	void *map;
 
 	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++) {
-		if (!pool_place_read(&node->pool[i], &place) || place.offset < region->g.fixed_bytes)
+		if (!pool_place_read(&node->pool[i], &place) ||
+		    place.offset < region->g.fixed_bytes)
 			continue;
 		if (!own) {
 			if (is_unread(region, slot) ||
-			    region_map(region, region->g.nodes_offset + (uint64_t)slot * RB_PAGE, RB_PAGE, true,
-				       false, &map) < 0)
+			    region_map(region, region->g.nodes_offset + (uint64_t)slot * RB_PAGE,
+				       RB_PAGE, true, false, &map) < 0)
 				return;
 			own = map;
 		}
 		if (is_borrowed(region, &place))
 			continue;
-		shm_store_relaxed(&own->pool[i].where, 0); /* relaxed: no descriptor leads here any more */
+		shm_store_relaxed(&own->pool[i].where,
+				  0); /* relaxed: no descriptor leads here any more */
 		KILL_POINT("X_RECLAIM_UNNAMED");
 		region_punch(region, place.offset, place.bytes);
 	}

@@ -23,8 +23,9 @@ static pthread_once_t registry_once = PTHREAD_ONCE_INIT;
 
 /* ---- fork ----
  *
- * No control operation may be under way at a fork: its lock would live on in the child. The child then gives up the
- * parent's descriptors at once. Later it might hold locks of its own on the same files, which that close would drop.
+ * No control operation may be under way at a fork: its lock would live on in the child. The child
+ * then gives up the parent's descriptors at once. Later it might hold locks of its own on the same
+ * files, which that close would drop.
  */
 
 static void registry_fork_prepare(void)
@@ -84,16 +85,21 @@ static int region_no_space(const struct region *region, int code, uint64_t bytes
 	if (fstatvfs(region->fd, &fs) == 0)
 		free_kib = (unsigned long long)fs.f_bavail * fs.f_frsize >> 10;
 	if (code == -EFBIG)
-		return rb_fail(code, "the process may not write files as large as this bus (RLIMIT_FSIZE); raise ulimit -f");
+		return rb_fail(code, "the process may not write files as large as this bus "
+				     "(RLIMIT_FSIZE); raise ulimit -f");
 	if (code != -ENOSPC)
-		return rb_fail(code, "cannot get %llu KiB in %s: %s", (unsigned long long)bytes >> 10, region->directory,
+		return rb_fail(code, "cannot get %llu KiB in %s: %s",
+			       (unsigned long long)bytes >> 10, region->directory,
 			       strerrordesc_np(-code));
-	return rb_fail(code, "%s has %llu KiB free, %llu KiB are needed; enlarge it (docker: --shm-size), or start the "
-		       "service with smaller --ring-bytes and --pool-bytes", region->directory, free_kib,
-		       (unsigned long long)bytes >> 10);
+	return rb_fail(code,
+		       "%s has %llu KiB free, %llu KiB are needed; enlarge it (docker: "
+		       "--shm-size), or start the "
+		       "service with smaller --ring-bytes and --pool-bytes",
+		       region->directory, free_kib, (unsigned long long)bytes >> 10);
 }
 
-/* One piece with all signals blocked: a signal would undo it. SIGXFSZ, that we may cause, is taken back. */
+/* One piece with all signals blocked: a signal would undo it. SIGXFSZ, that we may cause, is taken
+ * back. */
 static int region_allocate_piece(int fd, uint64_t offset, uint64_t bytes)
 {
 	const struct timespec none = {0};
@@ -135,7 +141,8 @@ int region_punch(const struct region *region, uint64_t offset, uint64_t bytes)
 	int err;
 
 	do {
-		err = fallocate(region->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes) < 0
+		err = fallocate(region->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				(off_t)offset, (off_t)bytes) < 0
 			      ? -errno
 			      : 0;
 	} while (err == -EINTR);
@@ -144,19 +151,25 @@ int region_punch(const struct region *region, uint64_t offset, uint64_t bytes)
 
 /* ---- mapping ---- */
 
-int region_map(const struct region *region, uint64_t offset, uint64_t bytes, bool writable, bool populate, void **map)
+int region_map(const struct region *region, uint64_t offset, uint64_t bytes, bool writable,
+	       bool populate, void **map)
 {
 	struct stat st;
 	void *at;
 
 	if (bytes == 0 || offset % RB_PAGE || bytes % RB_PAGE || fstat(region->fd, &st) < 0 ||
 	    offset > (uint64_t)st.st_size || bytes > (uint64_t)st.st_size - offset)
-		return rb_fail(-EBADMSG, "bytes %llu to %llu are not within the region file %s/%u.bus; it was truncated, "
-			       "or a peer wrote nonsense", (unsigned long long)offset,
-			       (unsigned long long)(offset + bytes), region->directory, region->port);
-	at = mmap(NULL, bytes, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, region->fd, (off_t)offset);
+		return rb_fail(-EBADMSG,
+			       "bytes %llu to %llu are not within the region file %s/%u.bus; it "
+			       "was truncated, "
+			       "or a peer wrote nonsense",
+			       (unsigned long long)offset, (unsigned long long)(offset + bytes),
+			       region->directory, region->port);
+	at = mmap(NULL, bytes, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, region->fd,
+		  (off_t)offset);
 	if (at == MAP_FAILED)
-		return rb_fail(-ENOMEM, "cannot map %llu KiB of the bus: %s; raise ulimit -v or ulimit -l",
+		return rb_fail(-ENOMEM,
+			       "cannot map %llu KiB of the bus: %s; raise ulimit -v or ulimit -l",
 			       (unsigned long long)bytes >> 10, strerrordesc_np(errno));
 	madvise(at, bytes, MADV_DONTFORK);
 	madvise(at, bytes, MADV_DONTDUMP);
@@ -182,13 +195,15 @@ void region_unmap(const struct region *region, void *map, uint64_t bytes)
 
 static int region_guard_page(struct region *r)
 {
-	uint8_t *page = mmap(NULL, RB_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *page =
+		mmap(NULL, RB_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (page == MAP_FAILED)
 		return -ENOMEM;
 	if (madvise(page, RB_PAGE, MADV_WIPEONFORK) < 0) {
 		munmap(page, RB_PAGE);
-		return rb_fail(-ENOTSUP, "the kernel has no MADV_WIPEONFORK; Linux 5.16 or later is needed");
+		return rb_fail(-ENOTSUP,
+			       "the kernel has no MADV_WIPEONFORK; Linux 5.16 or later is needed");
 	}
 	page[0] = 1;
 	r->guard = page;
@@ -306,19 +321,22 @@ void region_put(struct region *region)
 				break;
 			}
 		}
-		/* Closed before the mutex goes: nobody may open the same file in between and lose its locks. */
+		/* Closed before the mutex goes: nobody may open the same file in between and lose
+		 * its locks. */
 		region_free(region);
 	}
 	pthread_mutex_unlock(&registry_mutex);
 }
 
-bool region_names(const struct path_directory *d, unsigned port, const char *kind, dev_t dev, ino_t ino)
+bool region_names(const struct path_directory *d, unsigned port, const char *kind, dev_t dev,
+		  ino_t ino)
 {
 	char name[32];
 	struct stat st;
 
 	path_name(name, port, kind);
-	return fstatat(d->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == dev && st.st_ino == ino;
+	return fstatat(d->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == dev &&
+	       st.st_ino == ino;
 }
 
 bool region_is_current(const struct region *region)
@@ -346,7 +364,8 @@ void region_boot_id(char out[40])
 		close(fd);
 }
 
-static int region_read_header(const struct region *r, struct layout_header *header, struct layout_geometry *g)
+static int region_read_header(const struct region *r, struct layout_header *header,
+			      struct layout_geometry *g)
 {
 	const char *why = "it is shorter than a header";
 	char boot_id[40];
@@ -364,17 +383,21 @@ static int region_read_header(const struct region *r, struct layout_header *head
 		err = -EPROTO;
 	}
 	if (err < 0)
-		return rb_fail(err, "%s/%u.bus: %s; end its processes and start ringbusd again, which replaces it",
+		return rb_fail(err,
+			       "%s/%u.bus: %s; end its processes and start ringbusd again, which "
+			       "replaces it",
 			       r->directory, r->port, why);
 	region_boot_id(boot_id);
 	if (strcmp(boot_id, header->boot_id) != 0)
-		return rb_fail(-ENOENT, "%s/%u.bus is of an earlier boot; start ringbusd, which replaces it",
+		return rb_fail(-ENOENT,
+			       "%s/%u.bus is of an earlier boot; start ringbusd, which replaces it",
 			       r->directory, r->port);
 	return 0;
 }
 
 /* The two O_PATH descriptors stay the caller's. */
-static int region_open_new(struct region **region, const struct path_directory *d, unsigned port, int bus, int live)
+static int region_open_new(struct region **region, const struct path_directory *d, unsigned port,
+			   int bus, int live)
 {
 	struct layout_header header;
 	struct region *r = region_new(port, d->path);
@@ -410,7 +433,8 @@ static int region_open_once(struct region **region, const struct path_directory 
 
 	bus = path_file_find(d, port, "bus", &st);
 	if (bus == -ENOENT)
-		return rb_fail(-ENOENT, "no bus on port %u in %s; start ringbusd --port %u", port, d->path, port);
+		return rb_fail(-ENOENT, "no bus on port %u in %s; start ringbusd --port %u", port,
+			       d->path, port);
 	if (bus < 0)
 		return bus;
 	registry_lock();
@@ -427,7 +451,9 @@ static int region_open_once(struct region **region, const struct path_directory 
 	live = path_file_find(d, port, "live", &st_live);
 	err = live;
 	if (live == -ENOENT)
-		err = rb_fail(-ENOENT, "%s/%u.live is missing: the bus is ending; start ringbusd again", d->path, port);
+		err = rb_fail(-ENOENT,
+			      "%s/%u.live is missing: the bus is ending; start ringbusd again",
+			      d->path, port);
 	else if (live >= 0 && !region_names(d, port, "bus", st.st_dev, st.st_ino))
 		err = -EAGAIN;
 	else if (live >= 0)
@@ -474,7 +500,8 @@ int region_open(struct region **region, unsigned port, const char *directory)
 	return n < 0 ? n : n == PATH_CANDIDATES ? rb_fail(err, "%s", first) : err;
 }
 
-int region_directory(char out[REGION_PATH_MAX], unsigned port, const char *directory, const char *group)
+int region_directory(char out[REGION_PATH_MAX], unsigned port, const char *directory,
+		     const char *group)
 {
 	char places[PATH_CANDIDATES][REGION_PATH_MAX];
 	int n = path_candidates(places, directory);
@@ -482,7 +509,8 @@ int region_directory(char out[REGION_PATH_MAX], unsigned port, const char *direc
 	if (n < 0)
 		return n;
 	if (group && n == PATH_CANDIDATES - 1)
-		return rb_fail(-EINVAL, "a shared bus needs a directory of its own; give one with --directory or RINGBUS_DIR");
+		return rb_fail(-EINVAL, "a shared bus needs a directory of its own; give one with "
+					"--directory or RINGBUS_DIR");
 	for (int i = 0; !directory && n == PATH_CANDIDATES - 1 && i < n - 1; i++) {
 		struct path_directory d;
 		struct stat st;
@@ -502,7 +530,8 @@ int region_directory(char out[REGION_PATH_MAX], unsigned port, const char *direc
 	return 0;
 }
 
-static int region_list_in(struct region_place *places, size_t capacity, const char *directory, int found)
+static int region_list_in(struct region_place *places, size_t capacity, const char *directory,
+			  int found)
 {
 	struct path_directory d;
 	struct dirent *entry;

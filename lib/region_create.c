@@ -1,7 +1,7 @@
 /* region_create.c: makes the files of a bus, and takes them away. Level 1.
  *
- * A region is complete before it has a name. PORT.live is made anew with each region and gets its name first, so a new
- * PORT.bus never meets an old PORT.live.
+ * A region is complete before it has a name. PORT.live is made anew with each region and gets its
+ * name first, so a new PORT.bus never meets an old PORT.live.
  */
 #include "error.h"
 #include "region_path.h"
@@ -24,8 +24,8 @@ static int create_file(const struct path_directory *d, const char *group)
 			       strerrordesc_np(errno));
 	fd = path_raise(fd);
 	if (group && fchown(fd, (uid_t)-1, d->gid) < 0) {
-		int err = rb_fail(-EACCES, "cannot give files in %s to group %s: %s", d->path, group,
-				  strerrordesc_np(errno));
+		int err = rb_fail(-EACCES, "cannot give files in %s to group %s: %s", d->path,
+				  group, strerrordesc_np(errno));
 
 		close(fd);
 		return err;
@@ -33,9 +33,10 @@ static int create_file(const struct path_directory *d, const char *group)
 	return fd;
 }
 
-/* Gives the file its name: for a new one fails if it is taken, for a replacement takes it over in one step. */
-static int create_link(const struct path_directory *d, int fd, unsigned port, const char *kind, const char *group,
-		       bool replace)
+/* Gives the file its name: for a new one fails if it is taken, for a replacement takes it over in
+ * one step. */
+static int create_link(const struct path_directory *d, int fd, unsigned port, const char *kind,
+		       const char *group, bool replace)
 {
 	char name[32], fresh[48], proc[40];
 	int err = 0;
@@ -53,8 +54,10 @@ static int create_link(const struct path_directory *d, int fd, unsigned port, co
 		err = -errno;
 	if (err < 0 && replace)
 		unlinkat(d->fd, fresh, 0);
-	return err == 0 ? 0 : rb_fail(err, "cannot put %s/%s in its place: %s; is something else there?", d->path, name,
-				      strerrordesc_np(-err));
+	return err == 0
+		       ? 0
+		       : rb_fail(err, "cannot put %s/%s in its place: %s; is something else there?",
+				 d->path, name, strerrordesc_np(-err));
 }
 
 static int create_uuid(uint8_t uuid[16])
@@ -85,8 +88,8 @@ static int create_fill(struct region *r, struct layout_header *header)
 	return 0;
 }
 
-static int create_in(struct region **region, const struct path_directory *d, const struct region_spec *spec,
-		     bool replace)
+static int create_in(struct region **region, const struct path_directory *d,
+		     const struct region_spec *spec, bool replace)
 {
 	struct region *r = region_new(spec->port, d->path);
 	struct layout_header header;
@@ -96,8 +99,9 @@ static int create_in(struct region **region, const struct path_directory *d, con
 		return rb_fail(-ENOMEM, "out of memory");
 	r->g = spec->g;
 	if (layout_geometry_init(&r->g) < 0)
-		err = rb_fail(-EINVAL, "nodes 2 to 256, events 1 to 65535, ring bytes a power of two from 4K to 1G, "
-			      "pool bytes 64K to 1T; one is out of range");
+		err = rb_fail(-EINVAL, "nodes 2 to 256, events 1 to 65535, ring bytes a power of "
+				       "two from 4K to 1G, "
+				       "pool bytes 64K to 1T; one is out of range");
 	if (err == 0)
 		err = r->fd = create_file(d, spec->group);
 	if (err >= 0)
@@ -147,7 +151,8 @@ int region_create(struct region **region, const struct region_spec *spec, bool r
 }
 
 /* Only what is still ours: a name may have gone to a newer bus. */
-static void unlink_if(const struct path_directory *d, unsigned port, const char *kind, dev_t dev, ino_t ino)
+static void unlink_if(const struct path_directory *d, unsigned port, const char *kind, dev_t dev,
+		      ino_t ino)
 {
 	char name[32];
 
@@ -198,9 +203,11 @@ static int lock_create(const struct path_directory *d, unsigned port)
 	path_name(name, port, "lock");
 	fd = openat(d->fd, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return errno == EEXIST ? -EAGAIN
-				       : rb_fail(errno == EPERM || errno == EROFS ? -EACCES : -errno,
-						 "cannot make %s/%s: %s", d->path, name, strerrordesc_np(errno));
+		return errno == EEXIST
+			       ? -EAGAIN
+			       : rb_fail(errno == EPERM || errno == EROFS ? -EACCES : -errno,
+					 "cannot make %s/%s: %s", d->path, name,
+					 strerrordesc_np(errno));
 	if (d->shared && fchmod(fd, 0660) < 0) {
 		close(fd);
 		return rb_fail(-EACCES, "cannot share %s/%s with the group", d->path, name);
@@ -235,7 +242,8 @@ int region_open_lock(const char *directory, unsigned port, bool create)
 	}
 	path_directory_close(&d);
 	if (fd == -ENOENT)
-		return rb_fail(fd, "%s/%u.lock is missing: the bus has ended; start ringbusd again", directory, port);
+		return rb_fail(fd, "%s/%u.lock is missing: the bus has ended; start ringbusd again",
+			       directory, port);
 	return fd;
 }
 
@@ -267,7 +275,10 @@ int region_live_pids(const char *directory, unsigned port, int32_t *pids, size_t
 	fd = path_file_reopen(path);
 	close(path);
 	for (unsigned slot = 0; fd >= 0 && slot < LAYOUT_NODES_MAX; slot++) {
-		struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = slot, .l_len = 1};
+		struct flock lock = {.l_type = F_WRLCK,
+				     .l_whence = SEEK_SET,
+				     .l_start = slot,
+				     .l_len = 1};
 
 		if (fcntl(fd, F_OFD_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
 			continue;

@@ -1,7 +1,7 @@
 /* region_path.c: names, directories and checks of the files of a bus. Level 1.
  *
- * Anybody may put anything where we look, so each name is opened with O_PATH | O_NOFOLLOW, judged by fstat, and only
- * then opened for use, through that descriptor: what was judged is what is used.
+ * Anybody may put anything where we look, so each name is opened with O_PATH | O_NOFOLLOW, judged
+ * by fstat, and only then opened for use, through that descriptor: what was judged is what is used.
  */
 #include "region_path.h"
 
@@ -28,7 +28,9 @@ int path_candidates(char out[PATH_CANDIDATES][REGION_PATH_MAX], const char *dire
 
 	if (named && *named) {
 		if (strlen(named) >= REGION_PATH_MAX)
-			return rb_fail(-EINVAL, "the directory's path is longer than %d bytes; use a shorter one",
+			return rb_fail(-EINVAL,
+				       "the directory's path is longer than %d bytes; use a "
+				       "shorter one",
 				       REGION_PATH_MAX - 1);
 		strcpy(out[n++], named);
 		if (directory)
@@ -78,11 +80,16 @@ static int path_directory_judge(struct path_directory *d, const struct stat *st)
 	d->gid = st->st_gid;
 	d->shared = (st->st_mode & S_ISGID) && (st->st_mode & S_IWGRP) && member;
 	if (!S_ISDIR(st->st_mode))
-		return rb_fail(-EACCES, "%s is no directory (a symbolic link, perhaps); name another with --directory",
+		return rb_fail(-EACCES,
+			       "%s is no directory (a symbolic link, perhaps); name another with "
+			       "--directory",
 			       d->path);
 	if (st->st_uid != 0 && st->st_uid != geteuid() && !d->shared)
-		return rb_fail(-EACCES, "%s belongs to user %u, not to us; name another directory, or make it mode 2770 "
-			       "of a group of ours", d->path, (unsigned)st->st_uid);
+		return rb_fail(-EACCES,
+			       "%s belongs to user %u, not to us; name another directory, or make "
+			       "it mode 2770 "
+			       "of a group of ours",
+			       d->path, (unsigned)st->st_uid);
 	if ((st->st_mode & S_IWOTH) && !(st->st_mode & S_ISVTX))
 		return rb_fail(-EACCES, "everybody may write to %s; chmod o-w it", d->path);
 	return 0;
@@ -98,7 +105,8 @@ int path_directory_open(struct path_directory *d, const char *path)
 	if (d->fd < 0) {
 		err = -errno;
 		if (err == -ENOENT || err == -ENOTDIR)
-			return rb_fail(-ENOENT, "there is no directory %s; ringbusd makes it", path);
+			return rb_fail(-ENOENT, "there is no directory %s; ringbusd makes it",
+				       path);
 		return rb_fail(err == -EPERM ? -EACCES : err, "cannot open directory %s: %s", path,
 			       strerrordesc_np(-err));
 	}
@@ -119,7 +127,8 @@ static int path_group(const char *group, gid_t *gid)
 		return 0;
 	}
 	if (getgrnam_r(group, &entry, buffer, sizeof(buffer), &found) != 0 || !found)
-		return rb_fail(-EINVAL, "there is no group '%s'; use one that getent group lists", group);
+		return rb_fail(-EINVAL, "there is no group '%s'; use one that getent group lists",
+			       group);
 	*gid = found->gr_gid;
 	return 0;
 }
@@ -136,19 +145,22 @@ int path_directory_make(struct path_directory *d, const char *path, const char *
 	made = mkdir(path, 0700) == 0;
 	if (!made && errno != EEXIST)
 		return rb_fail(errno == EPERM || errno == EROFS ? -EACCES : -errno,
-			       "cannot make directory %s: %s; name another with --directory or RINGBUS_DIR", path,
-			       strerrordesc_np(errno));
+			       "cannot make directory %s: %s; name another with --directory or "
+			       "RINGBUS_DIR",
+			       path, strerrordesc_np(errno));
 	/* The group goes in before the mode: a new directory is never open to a wrong one. */
 	if (made && ((group && chown(path, (uid_t)-1, gid) < 0) || chmod(path, mode) < 0)) {
-		err = rb_fail(-EACCES, "cannot give %s to group %s: %s; be a member of it, or root", path,
-			      group ? group : "-", strerrordesc_np(errno));
+		err = rb_fail(-EACCES, "cannot give %s to group %s: %s; be a member of it, or root",
+			      path, group ? group : "-", strerrordesc_np(errno));
 		rmdir(path);
 		return err;
 	}
 	err = path_directory_open(d, path);
 	if (err == 0 && group && (!d->shared || d->gid != gid)) {
 		path_directory_close(d);
-		return rb_fail(-EACCES, "%s exists and is not shared with group %s; chgrp it and chmod 2770, or remove it",
+		return rb_fail(-EACCES,
+			       "%s exists and is not shared with group %s; chgrp it and chmod "
+			       "2770, or remove it",
 			       path, group);
 	}
 	return err;
@@ -170,9 +182,10 @@ int path_file_find(const struct path_directory *d, unsigned port, const char *ki
 	path_name(name, port, kind);
 	fd = openat(d->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
-		return errno == ENOENT ? -ENOENT
-				       : rb_fail(errno == EPERM ? -EACCES : -errno, "cannot open %s/%s: %s", d->path, name,
-						 strerrordesc_np(errno));
+		return errno == ENOENT
+			       ? -ENOENT
+			       : rb_fail(errno == EPERM ? -EACCES : -errno, "cannot open %s/%s: %s",
+					 d->path, name, strerrordesc_np(errno));
 	if (fstat(fd, st) < 0) {
 		err = -errno;
 		close(fd);
@@ -182,14 +195,17 @@ int path_file_find(const struct path_directory *d, unsigned port, const char *ki
 	if (!S_ISREG(st->st_mode))
 		err = rb_fail(-EACCES, "%s/%s is no regular file; remove it", d->path, name);
 	else if (!ours)
-		err = rb_fail(-EACCES, "%s/%s belongs to user %u, not to us; use another port or directory", d->path, name,
-			      (unsigned)st->st_uid);
+		err = rb_fail(-EACCES,
+			      "%s/%s belongs to user %u, not to us; use another port or directory",
+			      d->path, name, (unsigned)st->st_uid);
 	else if (st->st_mode & S_IWOTH)
-		err = rb_fail(-EACCES, "everybody may write to %s/%s; chmod o-w it or remove it", d->path, name);
+		err = rb_fail(-EACCES, "everybody may write to %s/%s; chmod o-w it or remove it",
+			      d->path, name);
 	else if (st->st_nlink == 0)
 		err = -ENOENT;
 	else if (st->st_nlink > 1)
-		err = rb_fail(-EACCES, "%s/%s has a second name (hard link); remove one of them", d->path, name);
+		err = rb_fail(-EACCES, "%s/%s has a second name (hard link); remove one of them",
+			      d->path, name);
 	if (err < 0) {
 		close(fd);
 		return err;
@@ -206,7 +222,8 @@ int path_file_reopen(int path_fd)
 	fd = open(proc, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return rb_fail(errno == EPERM ? -EACCES : -errno,
-			       "cannot open a file of the bus for writing: %s; are you its owner, or in its group?",
+			       "cannot open a file of the bus for writing: %s; are you its owner, "
+			       "or in its group?",
 			       strerrordesc_np(errno));
 	return path_raise(fd);
 }

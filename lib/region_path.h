@@ -1,4 +1,5 @@
-/* region_path.h: names, directories and checks of the files of a bus; used by region.c only. Level 1. */
+/* region_path.h: names, directories and checks of the files of a bus; used by region.c only.
+ * Level 1. */
 #ifndef RINGBUS_REGION_PATH_H
 #define RINGBUS_REGION_PATH_H
 
@@ -11,7 +12,8 @@
 /* A directory, opened with O_PATH and found acceptable. */
 struct path_directory {
 	int fd;
-	bool shared; /* setgid, group-writable, of a group of ours: files of other members are accepted */
+	bool shared; /* setgid, group-writable, of a group of ours: files of other members are
+			accepted */
 	gid_t gid;
 	char path[REGION_PATH_MAX];
 };
@@ -27,9 +29,10 @@ int path_directory_make(struct path_directory *d, const char *path, const char *
 void path_directory_close(struct path_directory *d);
 /* "PORT.kind". */
 void path_name(char out[32], unsigned port, const char *kind);
-/* O_PATH descriptor of a file of the bus that passed all checks: closing such a one drops no locks, and opening it
- * neither blocks on a FIFO nor follows a link. -ENOENT, -EACCES. */
-int path_file_find(const struct path_directory *d, unsigned port, const char *kind, struct stat *st);
+/* O_PATH descriptor of a file of the bus that passed all checks: closing such a one drops no locks,
+ * and opening it neither blocks on a FIFO nor follows a link. -ENOENT, -EACCES. */
+int path_file_find(const struct path_directory *d, unsigned port, const char *kind,
+		   struct stat *st);
 /* Read-write descriptor of the very file, O_CLOEXEC, number 100 or more where possible. */
 int path_file_reopen(int path_fd);
 /* Moves a descriptor out of the way of programs that use small numbers. */

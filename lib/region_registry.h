@@ -10,7 +10,8 @@ void region_free(struct region *r);
 /* Maps it and enters it in the registry. */
 int region_register(struct region *r, const struct layout_header *header);
 /* Whether the file PORT.kind is this one. */
-bool region_names(const struct path_directory *d, unsigned port, const char *kind, dev_t dev, ino_t ino);
+bool region_names(const struct path_directory *d, unsigned port, const char *kind, dev_t dev,
+		  ino_t ino);
 void region_boot_id(char out[40]);
 
 #endif

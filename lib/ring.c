@@ -13,9 +13,11 @@ uint64_t ring_record_valid(uint64_t word, uint64_t at, uint64_t capacity)
 	uint64_t bytes = (uint32_t)word;
 	uint64_t kind = word >> 32 & 7;
 	uint64_t offset = at & (capacity - 1);
-	uint64_t least = RECORD_HEADER_BYTES + ((word & RECORD_DROPS) ? 8 : 0) + ((word & RECORD_STAMPED) ? 8 : 0);
+	uint64_t least = RECORD_HEADER_BYTES + ((word & RECORD_DROPS) ? 8 : 0) +
+			 ((word & RECORD_STAMPED) ? 8 : 0);
 
-	if (bytes < 8 || (bytes & 7) || bytes > capacity - offset || word >> 40 != (at >> 3 & 0xffffff))
+	if (bytes < 8 || (bytes & 7) || bytes > capacity - offset ||
+	    word >> 40 != (at >> 3 & 0xffffff))
 		return 0;
 	if (kind == RECORD_PAD)
 		return offset + bytes == capacity ? bytes : 0;
@@ -33,11 +35,13 @@ static uint64_t header_at(const uint8_t *data, uint64_t at, uint64_t capacity)
 {
 	const struct shm_word *w = (const void *)(data + (at & (capacity - 1)));
 
-	/* sync RECORD walker: header before what it leads to; pairs RECORD sender in ring_tx_publish() */
+	/* sync RECORD walker: header before what it leads to; pairs RECORD sender in
+	 * ring_tx_publish() */
 	return shm_load_acquire(w);
 }
 
-/* From `at` to the first unpublished record, at most one capacity on. *bad: it met an invalid record. */
+/* From `at` to the first unpublished record, at most one capacity on. *bad: it met an invalid
+ * record. */
 uint64_t ring_walk(const uint8_t *data, uint64_t at, uint64_t capacity, bool *bad)
 {
 	uint64_t end = at + capacity;
@@ -59,8 +63,8 @@ uint64_t ring_walk(const uint8_t *data, uint64_t at, uint64_t capacity, bool *ba
 
 void ring_tx_store_hint(struct ring_tx *tx)
 {
-	/* sync HINT sender: headers below before the hint; pairs HINT receiver in ring_rx_is_spoiled() and HINT successor
-	 * in ring_tx_init() */
+	/* sync HINT sender: headers below before the hint; pairs HINT receiver in
+	 * ring_rx_is_spoiled() and HINT successor in ring_tx_init() */
 	shm_store_release(&tx->ctl->hint, tx->tail);
 	tx->hinted = tx->tail;
 }
@@ -74,8 +78,9 @@ void ring_tx_answer(struct ring_tx *tx, uint64_t asked)
 	shm_store_relaxed(ring_tx_word(tx, at), 0);
 	KILL_POINT("X_RESYNC_ZERO");
 	shm_store_relaxed(&tx->ctl->start, at); /* relaxed: published by `answered` */
-	shm_store_relaxed(&tx->ctl->lost, 0);   /* relaxed: published by `answered` */
-	/* sync RESYNC sender: the 0 and start before the answer; pairs RESYNC receiver in answered() */
+	shm_store_relaxed(&tx->ctl->lost, 0);	/* relaxed: published by `answered` */
+	/* sync RESYNC sender: the 0 and start before the answer; pairs RESYNC receiver in
+	 * answered() */
 	shm_store_release(&tx->ctl->answered, asked);
 	KILL_POINT("X_RESYNC_ANSWERED");
 	tx->answered = asked;
@@ -85,8 +90,8 @@ void ring_tx_answer(struct ring_tx *tx, uint64_t asked)
 	ring_tx_store_hint(tx);
 }
 
-void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data, const struct layout_ring_rx *rx,
-		  uint64_t capacity)
+void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data,
+		  const struct layout_ring_rx *rx, uint64_t capacity)
 {
 	uint64_t asked, start;
 
@@ -95,17 +100,19 @@ void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data,
 	tx->hinted = shm_load_acquire(&ctl->hint) & ~7ull;
 	/* relaxed: own words, left by our predecessor, who is dead (SLOT) */
 	tx->answered = shm_load_relaxed(&ctl->answered);
-	start = shm_load_relaxed(&ctl->start) & ~7ull;       /* relaxed: own word */
-	tx->drops_now = shm_load_relaxed(&ctl->drops);       /* relaxed: own word */
+	start = shm_load_relaxed(&ctl->start) & ~7ull; /* relaxed: own word */
+	tx->drops_now = shm_load_relaxed(&ctl->drops); /* relaxed: own word */
 	tx->drops = tx->drops_now;
 	tx->high_water = shm_load_relaxed(&ctl->high_water); /* relaxed: own word */
-	/* sync RESYNC sender: question before its position; pairs RESYNC receiver in ring_rx_ask() */
+	/* sync RESYNC sender: question before its position; pairs RESYNC receiver in ring_rx_ask()
+	 */
 	asked = shm_load_acquire(&rx->asked);
 	if (asked != tx->answered) {
 		ring_tx_answer(tx, asked);
 		return;
 	}
-	/* sync HEAD successor: reads of the receiver before the head; pairs HEAD receiver in ring_rx_give() */
+	/* sync HEAD successor: reads of the receiver before the head; pairs HEAD receiver in
+	 * ring_rx_give() */
 	tx->head = ring_later(shm_load_acquire(&rx->head) & ~7ull, start);
 	tx->tail = ring_walk(data, ring_later(tx->hinted, tx->head), capacity, &tx->lost);
 	if (tx->tail - tx->head > capacity)
@@ -116,7 +123,8 @@ void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data,
 
 bool ring_tx_room_slow(struct ring_tx *tx, uint64_t need)
 {
-	/* sync HEAD sender: reads of the receiver before its records are overwritten; pairs HEAD receiver in ring_rx_give() */
+	/* sync HEAD sender: reads of the receiver before its records are overwritten; pairs HEAD
+	 * receiver in ring_rx_give() */
 	uint64_t head = shm_load_acquire(&tx->rx->head);
 	uint64_t used = tx->tail - head;
 
@@ -128,7 +136,8 @@ bool ring_tx_room_slow(struct ring_tx *tx, uint64_t need)
 	}
 	if (used > tx->capacity || (head & 7)) {
 		tx->lost = true; /* a head beyond our tail, or no position at all */
-		/* sync RESYNC sender: lost, read by the receiver at rest; pairs RESYNC receiver in ring_rx_is_spoiled() */
+		/* sync RESYNC sender: lost, read by the receiver at rest; pairs RESYNC receiver in
+		 * ring_rx_is_spoiled() */
 		shm_store_release(&tx->ctl->lost, 1);
 		return false;
 	}
@@ -143,12 +152,14 @@ bool ring_tx_room_slow(struct ring_tx *tx, uint64_t need)
 /* Whether the question was answered; then goes on at the start. */
 static bool answered(struct ring_rx *rx)
 {
-	/* sync RESYNC receiver: answer before the 0 at the start; pairs RESYNC sender in ring_tx_answer() */
+	/* sync RESYNC receiver: answer before the 0 at the start; pairs RESYNC sender in
+	 * ring_tx_answer() */
 	if (shm_load_acquire(&rx->ctl->answered) != rx->asked)
 		return false;
 	rx->waiting = false;
 	rx->at = rx->asked_position;
-	/* sync HEAD receiver: nothing below is read any more; pairs HEAD sender in ring_tx_room_slow() */
+	/* sync HEAD receiver: nothing below is read any more; pairs HEAD sender in
+	 * ring_tx_room_slow() */
 	shm_store_release(&rx->rx->head, rx->at);
 	rx->given = rx->at;
 	return true;
@@ -159,15 +170,17 @@ void ring_rx_ask(struct ring_rx *rx)
 	rx->asked++;
 	rx->asked_position = rx->at + rx->capacity;
 	rx->waiting = true;
-	shm_store_relaxed(&rx->rx->position, rx->asked_position); /* relaxed: published by `asked` (RESYNC) */
+	shm_store_relaxed(&rx->rx->position,
+			  rx->asked_position); /* relaxed: published by `asked` (RESYNC) */
 	KILL_POINT("X_RESYNC_POSITION");
-	/* sync RESYNC receiver: position before the question; pairs RESYNC sender in ring_tx_ready() */
+	/* sync RESYNC receiver: position before the question; pairs RESYNC sender in
+	 * ring_tx_ready() */
 	shm_store_release(&rx->rx->asked, rx->asked);
 	shm_count(&rx->rx->bad, 1);
 }
 
-void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const uint8_t *data, struct layout_ring_rx *own,
-		  uint64_t capacity, bool joining)
+void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const uint8_t *data,
+		  struct layout_ring_rx *own, uint64_t capacity, bool joining)
 {
 	uint64_t start;
 	bool bad = false;
@@ -176,18 +189,20 @@ void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const ui
 	/* relaxed: own words, left by our predecessor, who is gone (SLOT) */
 	rx->asked = shm_load_relaxed(&own->asked);
 	rx->asked_position = shm_load_relaxed(&own->position) & ~7ull; /* relaxed: own word */
-	rx->given = shm_load_relaxed(&own->head);                      /* relaxed: own word */
+	rx->given = shm_load_relaxed(&own->head);		       /* relaxed: own word */
 	/* sync RESYNC receiver: answer before start; pairs RESYNC sender in ring_tx_answer() */
 	if (shm_load_acquire(&ctl->answered) != rx->asked) {
 		rx->at = rx->given & ~7ull;
 		rx->waiting = true;
 		return;
 	}
-	start = shm_load_relaxed(&ctl->start) & ~7ull; /* relaxed: after the acquire of `answered` */
+	start = shm_load_relaxed(&ctl->start) &
+		~7ull; /* relaxed: after the acquire of `answered` */
 	rx->at = ring_later(rx->given & ~7ull, start);
 	if (joining)
 		rx->at = ring_walk(data, rx->at, capacity, &bad);
-	/* sync HEAD receiver: the walk before the position; pairs HEAD sender in ring_tx_room_slow() */
+	/* sync HEAD receiver: the walk before the position; pairs HEAD sender in
+	 * ring_tx_room_slow() */
 	shm_store_release(&own->head, rx->at);
 	rx->given = rx->at;
 	if (bad)
@@ -201,9 +216,11 @@ bool ring_rx_is_spoiled(struct ring_rx *rx)
 
 	if (rx->waiting)
 		return false;
-	/* sync HINT receiver: hint before the header that it promises; pairs HINT sender in ring_tx_store_hint() */
+	/* sync HINT receiver: hint before the header that it promises; pairs HINT sender in
+	 * ring_tx_store_hint() */
 	hint = shm_load_acquire(&rx->ctl->hint);
-	/* sync RESYNC receiver: lost before the header; pairs RESYNC sender in ring_tx_room_slow() */
+	/* sync RESYNC receiver: lost before the header; pairs RESYNC sender in ring_tx_room_slow()
+	 */
 	lost = shm_load_acquire(&rx->ctl->lost) != 0;
 	if (!lost && (int64_t)(hint - rx->at) <= 0)
 		return false;
@@ -256,8 +273,9 @@ int ring_rx_peek_slow(struct ring_rx *rx, struct ring_record *rec, uint64_t word
 			continue;
 		}
 		w = (const void *)(rx->data + (rx->at & (rx->capacity - 1)));
-		rec->generations = shm_load_relaxed(w + 1); /* relaxed: ordered by the header (RECORD) */
-		rec->event = shm_load_relaxed(w + 2);       /* relaxed: ordered by the header (RECORD) */
+		rec->generations =
+			shm_load_relaxed(w + 1);      /* relaxed: ordered by the header (RECORD) */
+		rec->event = shm_load_relaxed(w + 2); /* relaxed: ordered by the header (RECORD) */
 		rec->bytes = (uint32_t)bytes;
 		rec->kind = (enum record_kind)(word >> 32 & 7);
 		rec->flags = word & (RECORD_DROPS | RECORD_STAMPED);

@@ -1,9 +1,10 @@
 /* ring.h: one SPSC ring of records: reserve, publish, read, give back; no calls, no clock. Level 2.
  *
- * The receiver polls the header of the next record. Before the sender publishes the record at p it stores 0 at the
- * header of the one after it (8 spare bytes are always kept free), then release-stores the header of p. So the header
- * at the tail is always 0, and old bytes never look like a record. Rings are never reset: positions are 64 bit,
- * only grow, and are compared by difference. A record never crosses the end of the ring; padding fills the rest.
+ * The receiver polls the header of the next record. Before the sender publishes the record at p it
+ * stores 0 at the header of the one after it (8 spare bytes are always kept free), then
+ * release-stores the header of p. So the header at the tail is always 0, and old bytes never look
+ * like a record. Rings are never reset: positions are 64 bit, only grow, and are compared by
+ * difference. A record never crosses the end of the ring; padding fills the rest.
  *
  *   word        writer    edge
  *   header      sender    RECORD: rest of the record and the 0 after it, before the header
@@ -11,15 +12,17 @@
  *   rx.head     receiver  HEAD: after the last read of every record below it
  *   S, R        each      RESYNC, see below
  *
- * Deaths. X_RING_PAD, X_RING_BODY: the header at the tail is still 0, nobody sees the record; the successor of the
- * sender walks from max(hint, head, start) to the first 0, which is the same place. X_RING_PUBLISHED: the record counts;
- * the walk finds it beyond the hint. X_RING_HEAD: a receiver that dies before giving back loses nothing: its successor
- * walks from the old head to the first 0 and publishes that, so records for the dead are skipped.
+ * Deaths. X_RING_PAD, X_RING_BODY: the header at the tail is still 0, nobody sees the record; the
+ * successor of the sender walks from max(hint, head, start) to the first 0, which is the same
+ * place. X_RING_PUBLISHED: the record counts; the walk finds it beyond the hint. X_RING_HEAD: a
+ * receiver that dies before giving back loses nothing: its successor walks from the old head to the
+ * first 0 and publishes that, so records for the dead are skipped.
  *
- * A spoiled pair. Only the receiver starts anew, for only it knows what it read: it stores R = {asked + 1, position + capacity}
- * (position first) and reads nothing until the sender, which looks before each emission, has stored 0 at the header there and
- * S = {answered = asked, start}. Bad is: an invalid record; 0 where the hint says there must be one; a sender that says lost,
- * because its walk met an invalid record or a head beyond its tail.
+ * A spoiled pair. Only the receiver starts anew, for only it knows what it read: it stores R =
+ * {asked + 1, position + capacity} (position first) and reads nothing until the sender, which looks
+ * before each emission, has stored 0 at the header there and S = {answered = asked, start}. Bad is:
+ * an invalid record; 0 where the hint says there must be one; a sender that says lost, because its
+ * walk met an invalid record or a head beyond its tail.
  */
 #ifndef RINGBUS_RING_H
 #define RINGBUS_RING_H
@@ -32,10 +35,10 @@ struct ring_tx {
 	const struct layout_ring_rx *rx;
 	uint64_t capacity;
 	uint64_t tail;
-	uint64_t head;   /* as last read */
+	uint64_t head;	 /* as last read */
 	uint64_t hinted; /* as last stored */
 	uint64_t answered;
-	uint64_t drops;  /* as last told in a record */
+	uint64_t drops; /* as last told in a record */
 	uint64_t drops_now;
 	uint64_t high_water;
 	bool lost;
@@ -46,7 +49,7 @@ struct ring_rx {
 	const uint8_t *data;
 	struct layout_ring_rx *rx;
 	uint64_t capacity;
-	uint64_t at;    /* next record to read */
+	uint64_t at;	/* next record to read */
 	uint64_t given; /* head as last stored */
 	uint64_t asked;
 	uint64_t asked_position;
@@ -61,18 +64,20 @@ struct ring_record {
 	uint64_t stamp_ns;
 	const uint8_t *payload;
 	uint32_t bytes; /* of the whole record */
-	uint32_t size;  /* of the payload or descriptor */
+	uint32_t size;	/* of the payload or descriptor */
 	enum record_kind kind;
 	uint64_t flags;
 };
 
-/* Takes over the sender's end as the new owner of its slot: answers an open question or walks to the tail. */
-void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data, const struct layout_ring_rx *rx,
-		  uint64_t capacity);
-/* Takes over the receiver's end. joining: before LIVE; skips what was published for earlier owners and publishes the
- * position. Otherwise the ring was made after we were LIVE, and all in it is for us. */
-void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const uint8_t *data, struct layout_ring_rx *own,
-		  uint64_t capacity, bool joining);
+/* Takes over the sender's end as the new owner of its slot: answers an open question or walks to
+ * the tail. */
+void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data,
+		  const struct layout_ring_rx *rx, uint64_t capacity);
+/* Takes over the receiver's end. joining: before LIVE; skips what was published for earlier owners
+ * and publishes the position. Otherwise the ring was made after we were LIVE, and all in it is for
+ * us. */
+void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const uint8_t *data,
+		  struct layout_ring_rx *own, uint64_t capacity, bool joining);
 
 /* Out-of-line halves of ring_tx_ready() and ring_rx_peek(). */
 void ring_tx_answer(struct ring_tx *tx, uint64_t asked);
@@ -85,7 +90,8 @@ void ring_rx_ask(struct ring_rx *rx);
 void ring_tx_store_hint(struct ring_tx *tx);
 /* The later of two positions. */
 uint64_t ring_later(uint64_t a, uint64_t b);
-/* From `at` to the first unpublished record, at most one capacity on. *bad: it met an invalid record. */
+/* From `at` to the first unpublished record, at most one capacity on. *bad: it met an invalid
+ * record. */
 uint64_t ring_walk(const uint8_t *data, uint64_t at, uint64_t capacity, bool *bad);
 /* Bytes of the record at `at` whose header is `word`; 0 if it is not valid. */
 uint64_t ring_record_valid(uint64_t word, uint64_t at, uint64_t capacity);
@@ -93,8 +99,8 @@ uint64_t ring_record_valid(uint64_t word, uint64_t at, uint64_t capacity);
 /* Bytes of a record. descriptor or payload: size; extra words: flags. */
 static inline uint64_t ring_record_bytes(uint64_t size, uint64_t flags)
 {
-	return RECORD_HEADER_BYTES + ((flags & RECORD_DROPS) ? 8u : 0u) + ((flags & RECORD_STAMPED) ? 8u : 0u) +
-	       rb_align_up(size, 8);
+	return RECORD_HEADER_BYTES + ((flags & RECORD_DROPS) ? 8u : 0u) +
+	       ((flags & RECORD_STAMPED) ? 8u : 0u) + rb_align_up(size, 8);
 }
 
 /* Largest payload that is put into the ring itself. */
@@ -103,10 +109,12 @@ static inline uint64_t ring_inline_max(uint64_t capacity)
 	return capacity / 8 - RECORD_HEADER_BYTES - 16;
 }
 
-/* Answers the receiver if it asked. False: this end is lost and the receiver has not asked yet: no room. */
+/* Answers the receiver if it asked. False: this end is lost and the receiver has not asked yet: no
+ * room. */
 rb_inline bool ring_tx_ready(struct ring_tx *tx)
 {
-	/* sync RESYNC sender: the question before its position; pairs RESYNC receiver in ring_rx_ask() */
+	/* sync RESYNC sender: the question before its position; pairs RESYNC receiver in
+	 * ring_rx_ask() */
 	uint64_t asked = shm_load_acquire(&tx->rx->asked);
 
 	if (rb_unlikely(asked != tx->answered))
@@ -130,7 +138,8 @@ rb_inline struct shm_word *ring_tx_word(const struct ring_tx *tx, uint64_t posit
 	return (struct shm_word *)(void *)(tx->data + (position & (tx->capacity - 1)));
 }
 
-/* Place for the rest of a record of `bytes`, for which there is room: its second word. Publishes padding if needed. */
+/* Place for the rest of a record of `bytes`, for which there is room: its second word. Publishes
+ * padding if needed. */
 rb_inline struct shm_word *ring_tx_reserve(struct ring_tx *tx, uint64_t bytes)
 {
 	uint64_t left = tx->capacity - (tx->tail & (tx->capacity - 1));
@@ -139,29 +148,34 @@ rb_inline struct shm_word *ring_tx_reserve(struct ring_tx *tx, uint64_t bytes)
 		/* relaxed: the 0 is published by the header of the padding (RECORD) */
 		shm_store_relaxed(ring_tx_word(tx, tx->tail + left), 0);
 		KILL_POINT("X_RING_PAD");
-		/* sync RECORD sender: the 0 at the start of the ring before the padding that leads there; pairs RECORD
-		 * receiver in ring_rx_peek() */
-		shm_store_release(ring_tx_word(tx, tx->tail), record_word0(tx->tail, left, RECORD_PAD, 0, 0));
+		/* sync RECORD sender: the 0 at the start of the ring before the padding that leads
+		 * there; pairs RECORD receiver in ring_rx_peek() */
+		shm_store_release(ring_tx_word(tx, tx->tail),
+				  record_word0(tx->tail, left, RECORD_PAD, 0, 0));
 		tx->tail += left;
 	}
 	return ring_tx_word(tx, tx->tail) + 1;
 }
 
 /* Publishes the record that was reserved and filled. */
-rb_inline void ring_tx_publish(struct ring_tx *tx, uint64_t bytes, uint64_t size, enum record_kind kind, uint64_t flags)
+rb_inline void ring_tx_publish(struct ring_tx *tx, uint64_t bytes, uint64_t size,
+			       enum record_kind kind, uint64_t flags)
 {
 	uint64_t at = tx->tail;
 
 	/* relaxed: published by the header before it (RECORD) */
 	shm_store_relaxed(ring_tx_word(tx, at + bytes), 0);
 	KILL_POINT("X_RING_BODY");
-	/* sync RECORD sender: body and the 0 behind it before the header; pairs RECORD receiver in ring_rx_peek() */
+	/* sync RECORD sender: body and the 0 behind it before the header; pairs RECORD receiver in
+	 * ring_rx_peek() */
 	shm_store_release(ring_tx_word(tx, at), record_word0(at, bytes, kind, -size & 7, flags));
 	KILL_POINT("X_RING_PUBLISHED");
 	tx->tail = at + bytes;
 	if ((at ^ tx->tail) & ~(tx->capacity / RING_STARTS - 1)) {
 		/* relaxed: for tools only */
-		shm_store_relaxed(&tx->ctl->starts[tx->tail / (tx->capacity / RING_STARTS) % RING_STARTS], tx->tail);
+		shm_store_relaxed(&tx->ctl->starts[tx->tail / (tx->capacity / RING_STARTS) %
+						   RING_STARTS],
+				  tx->tail);
 		if (tx->tail - tx->hinted >= tx->capacity / 8)
 			ring_tx_store_hint(tx);
 	}
@@ -171,7 +185,8 @@ rb_inline void ring_tx_publish(struct ring_tx *tx, uint64_t bytes, uint64_t size
 
 enum { RING_EMPTY = 0, RING_RECORD = 1, RING_SPOILED = -EBADMSG };
 
-/* Looks at the next record without taking it: RING_EMPTY, RING_RECORD, or RING_SPOILED once when the pair starts anew. */
+/* Looks at the next record without taking it: RING_EMPTY, RING_RECORD, or RING_SPOILED once when
+ * the pair starts anew. */
 rb_inline int ring_rx_peek(struct ring_rx *rx, struct ring_record *rec)
 {
 	const struct shm_word *w = (const void *)(rx->data + (rx->at & (rx->capacity - 1)));
@@ -182,10 +197,12 @@ rb_inline int ring_rx_peek(struct ring_rx *rx, struct ring_record *rec)
 
 	if (word == 0 && rb_likely(!rx->waiting))
 		return RING_EMPTY;
-	/* Common: an event or contact without extra words. Each word is read once; all below uses the copy. */
-	if (rb_unlikely((kind != RECORD_EVENT && kind != RECORD_CONTACT) || (word & RECORD_STAMPED) || rx->waiting ||
-			bytes < RECORD_HEADER_BYTES + 8 || (bytes & 7) ||
-			(rx->at & (rx->capacity - 1)) + bytes > rx->capacity || word >> 40 != (rx->at >> 3 & 0xffffff)))
+	/* Common: an event or contact without extra words. Each word is read once; all below uses
+	 * the copy. */
+	if (rb_unlikely((kind != RECORD_EVENT && kind != RECORD_CONTACT) ||
+			(word & RECORD_STAMPED) || rx->waiting || bytes < RECORD_HEADER_BYTES + 8 ||
+			(bytes & 7) || (rx->at & (rx->capacity - 1)) + bytes > rx->capacity ||
+			word >> 40 != (rx->at >> 3 & 0xffffff)))
 		return ring_rx_peek_slow(rx, rec, word);
 	/* relaxed: ordered by the header (RECORD) */
 	rec->generations = shm_load_relaxed(w + 1);
@@ -208,7 +225,8 @@ rb_inline bool ring_rx_give(struct ring_rx *rx)
 {
 	if (rx->given == rx->at)
 		return false;
-	/* sync HEAD receiver: reads of the records before the head; pairs HEAD sender in ring_tx_room_slow() */
+	/* sync HEAD receiver: reads of the records before the head; pairs HEAD sender in
+	 * ring_tx_room_slow() */
 	shm_store_release(&rx->rx->head, rx->at);
 	KILL_POINT("X_RING_HEAD");
 	rx->given = rx->at;

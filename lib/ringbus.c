@@ -13,7 +13,8 @@
 
 const char *ringbus_version(void)
 {
-	return STRING(RINGBUS_VERSION_MAJOR) "." STRING(RINGBUS_VERSION_MINOR) "." STRING(RINGBUS_VERSION_PATCH);
+	return STRING(RINGBUS_VERSION_MAJOR) "." STRING(RINGBUS_VERSION_MINOR) "." STRING(
+		RINGBUS_VERSION_PATCH);
 }
 
 const char *ringbus_error_detail(void)
@@ -30,7 +31,8 @@ void ringbus_set_log(void (*fn)(int level, const char *text, void *user), void *
 static int guarded(const struct ringbus_node *node, int r)
 {
 	if (rb_unlikely(guard_condemned(node->region)))
-		return rb_fail(-EFAULT, "the region file of the bus on port %u was truncated", node->region->port);
+		return rb_fail(-EFAULT, "the region file of the bus on port %u was truncated",
+			       node->region->port);
 	return r;
 }
 
@@ -49,14 +51,15 @@ int ringbus_emit(struct ringbus_event *event, const void *data, size_t size, uin
 	if (rb_unlikely(event->index == UINT32_MAX))
 		return rb_fail(-ENOENT, "event '%s' does not exist", event->id);
 	if (rb_unlikely(size > event->node->region->g.pool_bytes))
-		return rb_fail(-EMSGSIZE, "payload of %zu bytes; this bus carries at most %llu (--pool-bytes)", size,
-			       (unsigned long long)event->node->region->g.pool_bytes);
+		return rb_fail(-EMSGSIZE,
+			       "payload of %zu bytes; this bus carries at most %llu (--pool-bytes)",
+			       size, (unsigned long long)event->node->region->g.pool_bytes);
 	r = send_event(event, &p, timeout_ns);
 	return rb_likely(r >= 0) ? r : guarded(event->node, r);
 }
 
-int ringbus_contact_address(struct ringbus_node *node, const struct ringbus_address *to, const void *data, size_t size,
-			    uint64_t timeout_ns)
+int ringbus_contact_address(struct ringbus_node *node, const struct ringbus_address *to,
+			    const void *data, size_t size, uint64_t timeout_ns)
 {
 	struct send_payload p = {.data = data, .size = size, .loan = SEND_NO_LOAN};
 	int r = node_enter(node);
@@ -66,13 +69,15 @@ int ringbus_contact_address(struct ringbus_node *node, const struct ringbus_addr
 	if (rb_unlikely(!to || (!data && size > 0)))
 		return rb_fail(-EINVAL, "no address, or no data");
 	if (rb_unlikely(size > node->region->g.pool_bytes))
-		return rb_fail(-EMSGSIZE, "payload of %zu bytes; this bus carries at most %llu (--pool-bytes)", size,
-			       (unsigned long long)node->region->g.pool_bytes);
+		return rb_fail(-EMSGSIZE,
+			       "payload of %zu bytes; this bus carries at most %llu (--pool-bytes)",
+			       size, (unsigned long long)node->region->g.pool_bytes);
 	r = send_contact(node, to, &p, timeout_ns);
 	return rb_likely(r >= 0) ? r : guarded(node, r);
 }
 
-int ringbus_contact(struct ringbus_node *node, uint32_t pid, const void *data, size_t size, uint64_t timeout_ns)
+int ringbus_contact(struct ringbus_node *node, uint32_t pid, const void *data, size_t size,
+		    uint64_t timeout_ns)
 {
 	struct ringbus_address to;
 	uint64_t epoch, cached;
@@ -80,11 +85,13 @@ int ringbus_contact(struct ringbus_node *node, uint32_t pid, const void *data, s
 
 	if (rb_unlikely(r < 0))
 		return r;
-	/* sync NOTICE sender: epoch before the slots that it covers; pairs NOTICE prover in control_announce() */
+	/* sync NOTICE sender: epoch before the slots that it covers; pairs NOTICE prover in
+	 * control_announce() */
 	epoch = shm_load_acquire(&node->region->common->control_epoch);
 	/* one word, so that threads agree: epoch (24 bits) | slot (8) | pid (24) */
 	cached = own_load_relaxed(&node->found);
-	if (rb_likely(cached >> 40 == (epoch & 0xffffff) && (cached & 0xffffffff) == pid && cached != 0)) {
+	if (rb_likely(cached >> 40 == (epoch & 0xffffff) && (cached & 0xffffffff) == pid &&
+		      cached != 0)) {
 		to = (struct ringbus_address){.slot = cached >> 32 & 0xff};
 	} else {
 		r = ringbus_node_find_pid(node, pid, &to);
@@ -101,7 +108,8 @@ size_t ringbus_node_payload_max(const struct ringbus_node *node)
 	return node_enter(node) < 0 ? 0 : (size_t)node->region->g.pool_bytes;
 }
 
-int ringbus_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan, uint64_t timeout_ns)
+int ringbus_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan,
+		 uint64_t timeout_ns)
 {
 	int r = node_enter(node);
 
@@ -112,11 +120,14 @@ int ringbus_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *lo
 	return guarded(node, send_loan(node, size, loan, timeout_ns));
 }
 
-static int loan_payload(struct ringbus_node *node, const struct ringbus_loan *loan, struct send_payload *p)
+static int loan_payload(struct ringbus_node *node, const struct ringbus_loan *loan,
+			struct send_payload *p)
 {
 	if (!loan || !loan->data || loan->node != node || loan->size > loan->internal[1])
 		return rb_fail(-EINVAL, "not a loan of this node, or larger than it was");
-	*p = (struct send_payload){.data = loan->data, .size = loan->size, .loan = loan->internal[0]};
+	*p = (struct send_payload){.data = loan->data,
+				   .size = loan->size,
+				   .loan = loan->internal[0]};
 	return 0;
 }
 
@@ -137,8 +148,8 @@ int ringbus_emit_loan(struct ringbus_event *event, struct ringbus_loan *loan, ui
 	return guarded(event->node, r);
 }
 
-int ringbus_contact_loan(struct ringbus_node *node, const struct ringbus_address *to, struct ringbus_loan *loan,
-			 uint64_t timeout_ns)
+int ringbus_contact_loan(struct ringbus_node *node, const struct ringbus_address *to,
+			 struct ringbus_loan *loan, uint64_t timeout_ns)
 {
 	struct send_payload p;
 	int r = node_enter(node);
@@ -251,8 +262,8 @@ int ringbus_next(struct ringbus_node *node, struct ringbus_message *message, uin
 	return r;
 }
 
-int ringbus_receive(struct ringbus_node *node, void *buffer, size_t capacity, struct ringbus_message *message,
-		    uint64_t timeout_ns)
+int ringbus_receive(struct ringbus_node *node, void *buffer, size_t capacity,
+		    struct ringbus_message *message, uint64_t timeout_ns)
 {
 	struct ringbus_message m;
 	int r = node_enter(node);
@@ -271,7 +282,8 @@ int ringbus_receive(struct ringbus_node *node, void *buffer, size_t capacity, st
 			*message = m;
 			message->data = "";
 		}
-		r = rb_fail(-EMSGSIZE, "the message has %zu bytes, the buffer %zu", m.size, capacity);
+		r = rb_fail(-EMSGSIZE, "the message has %zu bytes, the buffer %zu", m.size,
+			    capacity);
 	} else if (r == 0) {
 		node->pulled_kept = false;
 		shm_copy_in(buffer, m.data, m.size);
@@ -303,7 +315,8 @@ static void *listener(void *arg)
 	struct ringbus_node *node = arg;
 
 	own_store(&node->receiver, receive_thread()); /* ringbus_listen() took `receiving` for us */
-	while (!own_load(&node->stop) && !own_load(&node->close_wanted) && !guard_condemned(node->region))
+	while (!own_load(&node->stop) && !own_load(&node->close_wanted) &&
+	       !guard_condemned(node->region))
 		if (dispatch_poll(node, 0) == 0)
 			dispatch_wait(node, UINT64_MAX);
 	if (own_load_relaxed(&node->close_deferred)) {
@@ -353,7 +366,8 @@ int ringbus_listen_stop(struct ringbus_node *node)
 	if (receive_is_ours(node))
 		return rb_fail(-EBUSY, "a handler cannot wait for its own thread");
 	own_store(&node->stop, 1);
-	/* sync BELL waker: stop before the look at the inbox; pairs BELL sleeper in doorbell_prepare() */
+	/* sync BELL waker: stop before the look at the inbox; pairs BELL sleeper in
+	 * doorbell_prepare() */
 	shm_fence();
 	doorbell_ring(&node->bell->inbox, &node->stop_last);
 	pthread_join(node->listener, NULL);
@@ -385,10 +399,15 @@ static struct borrow_ref *borrow_chunk(struct ringbus_node *node, const struct r
 		ref = calloc(1, sizeof(*ref));
 		if (!ref)
 			return NULL;
-		*ref = (struct borrow_ref){.next = node->borrowed, .extent = extent, .slot = slot, .chunk = chunk};
+		*ref = (struct borrow_ref){.next = node->borrowed,
+					   .extent = extent,
+					   .slot = slot,
+					   .chunk = chunk};
 		node->borrowed = ref;
-		/* sync BORROW receiver: bit before the position is given back; pairs BORROW sender in is_borrowed() */
-		shm_fetch_or(&pool_bits(extent->bits, chunk)[node->slot / 64], 1ull << node->slot % 64);
+		/* sync BORROW receiver: bit before the position is given back; pairs BORROW sender
+		 * in is_borrowed() */
+		shm_fetch_or(&pool_bits(extent->bits, chunk)[node->slot / 64],
+			     1ull << node->slot % 64);
 		KILL_POINT("X_BORROW_BIT");
 		extent->borrows++;
 	}
@@ -436,7 +455,8 @@ const void *ringbus_borrow_data(const struct ringbus_borrow *borrow, size_t *siz
 	return borrow ? borrow->data : NULL;
 }
 
-/* Clears the bit of a chunk that nobody here borrows any more, and lets its sender know. Caller holds borrow_lock. */
+/* Clears the bit of a chunk that nobody here borrows any more, and lets its sender know. Caller
+ * holds borrow_lock. */
 static void chunk_is_back(struct ringbus_node *node, struct borrow_ref *ref)
 {
 	uint64_t last = 0;
@@ -447,10 +467,13 @@ static void chunk_is_back(struct ringbus_node *node, struct borrow_ref *ref)
 			break;
 		}
 	ref->extent->borrows--;
-	/* sync BORROW receiver: last read before the bit is cleared; pairs BORROW sender in is_borrowed() */
-	shm_fetch_and(&pool_bits(ref->extent->bits, ref->chunk)[node->slot / 64], ~(1ull << node->slot % 64));
+	/* sync BORROW receiver: last read before the bit is cleared; pairs BORROW sender in
+	 * is_borrowed() */
+	shm_fetch_and(&pool_bits(ref->extent->bits, ref->chunk)[node->slot / 64],
+		      ~(1ull << node->slot % 64));
 	KILL_POINT("X_BORROW_CLEARED");
-	/* sync BELL waker: bit before the look at `room`; pairs BELL sleeper in doorbell_prepare() */
+	/* sync BELL waker: bit before the look at `room`; pairs BELL sleeper in doorbell_prepare()
+	 */
 	shm_fence();
 	doorbell_ring(&node->region->bells[ref->slot].room, &last);
 	free(ref);

@@ -1,14 +1,16 @@
 /* send.c: emission and contact. Level 4.
  *
- * Order: rights and event generation; snapshot of the mask; for each receiver its current generation (else skipped and
- * counted), ring (else made), room; then the chunk; from here nothing can fail: publish to all; fence; wake. Room can only
- * grow for its one producer, so checking all first makes an emission all or nothing. A retry reads everything again.
- * Kill points: X_EMIT_PUBLISHED between two publications: some have the whole message, others do not have it;
+ * Order: rights and event generation; snapshot of the mask; for each receiver its current
+ * generation (else skipped and counted), ring (else made), room; then the chunk; from here nothing
+ * can fail: publish to all; fence; wake. Room can only grow for its one producer, so checking all
+ * first makes an emission all or nothing. A retry reads everything again. Kill points:
+ * X_EMIT_PUBLISHED between two publications: some have the whole message, others do not have it;
  * X_EMIT_UNWOKEN: published and not woken; the reaper rings.
  *
- * Mode (sync MODE, see doorbell.h): FENCED senders fence once per emission, after all publications. One that did not have to
- * wake anybody for a while becomes UNFENCED: stores the mode, full fence, goes on. One that finds receivers asleep becomes
- * FENCED again by a release store, since sleepers pay a membarrier for unfenced senders.
+ * Mode (sync MODE, see doorbell.h): FENCED senders fence once per emission, after all publications.
+ * One that did not have to wake anybody for a while becomes UNFENCED: stores the mode, full fence,
+ * goes on. One that finds receivers asleep becomes FENCED again by a release store, since sleepers
+ * pay a membarrier for unfenced senders.
  */
 #include "send_pool.h"
 
@@ -20,13 +22,13 @@
 struct shot {
 	struct ringbus_node *node;
 	const struct send_payload *payload;
-	uint64_t event;       /* word 2 of the records */
+	uint64_t event; /* word 2 of the records */
 	enum record_kind kind;
 	bool pooled;
-	uint64_t in_record;   /* bytes in the ring: payload or descriptor */
+	uint64_t in_record; /* bytes in the ring: payload or descriptor */
 	uint64_t chunk;
-	uint32_t count;       /* of to[] */
-	uint32_t drops;       /* of dropped[] */
+	uint32_t count; /* of to[] */
+	uint32_t drops; /* of dropped[] */
 	struct link_tx *to[LAYOUT_NODES_MAX];
 	struct link_tx *dropped[LAYOUT_NODES_MAX];
 };
@@ -73,12 +75,15 @@ static rb_cold int owner_changed(struct ringbus_node *node, struct link_tx *tx, 
 	tx->generations = (uint64_t)slot_generation(word) << 32 | node->generation;
 	tx->borrowed_bytes = 0;
 	/* sync MODE sender: as in link_tx_open(), for the new owner; pairs MODE joiner in node.c */
-	if ((shm_load_acquire(&node->region->nodes[tx->slot].mode) & NODE_MODE_NO_MEMBARRIER) && !node->must_fence) {
+	if ((shm_load_acquire(&node->region->nodes[tx->slot].mode) & NODE_MODE_NO_MEMBARRIER) &&
+	    !node->must_fence) {
 		node->must_fence = true;
 		node->unfenced = false;
-		/* sync MODE sender: FENCED with release; pairs MODE sleeper in dispatch_fence_senders() */
+		/* sync MODE sender: FENCED with release; pairs MODE sleeper in
+		 * dispatch_fence_senders() */
 		shm_store_release(&node->own->mode, node->membarrier ? 0 : NODE_MODE_NO_MEMBARRIER);
-		/* sync PAIR sender: fenced before the first record for this owner; pairs PAIR receiver in open_new_rings() */
+		/* sync PAIR sender: fenced before the first record for this owner; pairs PAIR
+		 * receiver in open_new_rings() */
 		shm_fence();
 	}
 	return 0;
@@ -93,7 +98,9 @@ static rb_cold int no_room(struct shot *s, struct link_tx *tx, bool lossy)
 	shm_count(&tx->ring.ctl->full, 1);
 	send_held_back_by(tx->slot, tx->word);
 	if (tx->ring.lost)
-		return rb_fail(-EBADMSG, "the ring to slot %u holds invalid data; it starts anew when its receiver reads",
+		return rb_fail(-EBADMSG,
+			       "the ring to slot %u holds invalid data; it starts anew when its "
+			       "receiver reads",
 			       tx->slot);
 	return -EAGAIN;
 }
@@ -111,7 +118,8 @@ rb_inline int add_target(struct shot *s, uint32_t slot, bool lossy)
 		if (r < 0)
 			return r;
 	}
-	/* sync SLOT reader: generation before the records that name it; pairs SLOT writer in control_grant() */
+	/* sync SLOT reader: generation before the records that name it; pairs SLOT writer in
+	 * control_grant() */
 	word = shm_load_acquire(&tx->bell->slot);
 	if (rb_unlikely(word != tx->word) && owner_changed(node, tx, word)) {
 		shm_count(&node->own->dropped_gone, 1);
@@ -119,9 +127,14 @@ rb_inline int add_target(struct shot *s, uint32_t slot, bool lossy)
 	}
 	if (rb_unlikely(!ring_tx_ready(&tx->ring)))
 		return no_room(s, tx, lossy);
-	if (rb_unlikely(!ring_tx_room(&tx->ring, ring_record_bytes(s->in_record, record_flags(tx)))))
+	if (rb_unlikely(
+		    !ring_tx_room(&tx->ring, ring_record_bytes(s->in_record, record_flags(tx)))))
 		return no_room(s, tx, lossy);
 	if (s->pooled) {
+		/* before the reservation below, which what it takes over would use up */
+		r = send_pool_start(node);
+		if (r < 0)
+			return r;
 		if (!send_pool_quota(node, tx, s->payload->size))
 			return no_room(s, tx, lossy);
 		r = send_pool_reserve(tx);
@@ -191,7 +204,8 @@ rb_inline void adapt_mode(struct ringbus_node *node, int woke)
 		shm_count(&node->own->wakes, (uint64_t)woke);
 		if (node->unfenced && ++node->asleep_score >= 2) {
 			node->unfenced = false;
-			/* sync MODE sender: FENCED with release; pairs MODE sleeper in dispatch_fence_senders() */
+			/* sync MODE sender: FENCED with release; pairs MODE sleeper in
+			 * dispatch_fence_senders() */
 			shm_store_release(&node->own->mode, 0);
 		}
 		return;
@@ -201,8 +215,8 @@ rb_inline void adapt_mode(struct ringbus_node *node, int woke)
 	node->awake_streak = 0;
 	node->asleep_score = 0;
 	if (!node->unfenced && node->membarrier && !node->must_fence) {
-		/* sync MODE sender: UNFENCED, then a full fence, before the first emission without one; pairs MODE sleeper in
-		 * dispatch_fence_senders() */
+		/* sync MODE sender: UNFENCED, then a full fence, before the first emission without
+		 * one; pairs MODE sleeper in dispatch_fence_senders() */
 		shm_store_release(&node->own->mode, NODE_MODE_UNFENCED);
 		shm_fence();
 		node->unfenced = true;
@@ -215,7 +229,8 @@ rb_inline void wake(struct shot *s)
 
 	KILL_POINT("X_EMIT_UNWOKEN");
 	if (!s->node->unfenced)
-		/* sync BELL waker: all publications before the looks at the inboxes; pairs BELL sleeper in doorbell_prepare() */
+		/* sync BELL waker: all publications before the looks at the inboxes; pairs BELL
+		 * sleeper in doorbell_prepare() */
 		shm_fence();
 	for (uint32_t i = 0; i < s->count; i++)
 		woke += doorbell_ring(&s->to[i]->bell->inbox, &s->to[i]->inbox_last);
@@ -266,9 +281,10 @@ static rb_cold int event_changed(struct ringbus_event *e, uint64_t word)
 		return rb_fail(-ENOENT, "event '%s' does not exist any more", e->id);
 	if (event_state(word) != EVENT_LIVE)
 		return rb_fail(-ENOENT, "event '%s' has no creator at present", e->id);
-	e->may_emit_single = event_mode(word) == 0 && event_owner(word) == node->slot &&
-			     /* relaxed: stored before the word (EVENT) */
-			     (uint32_t)shm_load_relaxed(&e->entry->owner_generation) == node->generation;
+	e->may_emit_single =
+		event_mode(word) == 0 && event_owner(word) == node->slot &&
+		/* relaxed: stored before the word (EVENT) */
+		(uint32_t)shm_load_relaxed(&e->entry->owner_generation) == node->generation;
 	e->word = word;
 	return 0;
 }
@@ -285,21 +301,25 @@ rb_inline int event_current(struct ringbus_event *e)
 		if (r < 0)
 			return r;
 	}
-	if (event_mode(word) == 0 ? e->may_emit_single
-				  /* sync EVENT emitter: rights; pairs EVENT holder in bit_set() */
-				  : shm_load_acquire(&e->entry->members[node->slot / 64]) >> node->slot % 64 & 1)
+	if (event_mode(word) == 0
+		    ? e->may_emit_single
+		    /* sync EVENT emitter: rights; pairs EVENT holder in bit_set() */
+		    : shm_load_acquire(&e->entry->members[node->slot / 64]) >> node->slot % 64 & 1)
 		return 0;
-	return rb_fail(-EPERM, event_mode(word) == 0 ? "only its creator emits the SINGLE event '%s'"
-						     : "only members emit the MULTI event '%s'; subscribe first",
+	return rb_fail(-EPERM,
+		       event_mode(word) == 0
+			       ? "only its creator emits the SINGLE event '%s'"
+			       : "only members emit the MULTI event '%s'; subscribe first",
 		       e->id);
 }
 
-static void shape(struct shot *s, struct ringbus_node *node, const struct send_payload *p, bool is_event,
-		  unsigned receivers)
+static void shape(struct shot *s, struct ringbus_node *node, const struct send_payload *p,
+		  bool is_event, unsigned receivers)
 {
 	uint64_t inline_max = ring_inline_max(node->region->g.ring_bytes);
 
-	/* One copy for many receivers once the copies would cost more than a descriptor and a cold line. */
+	/* One copy for many receivers once the copies would cost more than a descriptor and a cold
+	 * line. */
 	if (receivers > 1)
 		inline_max = rb_min(inline_max, 512);
 	s->node = node;
@@ -324,7 +344,8 @@ static int try_event(struct ringbus_event *e, const struct send_payload *p)
 	if (r < 0)
 		return r;
 	for (uint32_t w = 0; w < node->mask_words; w++) {
-		/* sync EVENT emitter: bit before the subscriber's handler is needed; pairs EVENT holder in bit_set() */
+		/* sync EVENT emitter: bit before the subscriber's handler is needed; pairs EVENT
+		 * holder in bit_set() */
 		masks[w] = shm_load_acquire(&e->entry->deliver[w]);
 		if (w == node->slot / 64)
 			masks[w] &= ~(1ull << node->slot % 64);
@@ -332,7 +353,8 @@ static int try_event(struct ringbus_event *e, const struct send_payload *p)
 	}
 	shape(&s, node, p, true, receivers);
 	s.event = (uint64_t)e->index << 48 | e->generation;
-	all_lossy = shm_load_relaxed(&e->entry->flags) & EVENT_FLAG_LOSSY; /* relaxed: stored before the word (EVENT) */
+	all_lossy = shm_load_relaxed(&e->entry->flags) &
+		    EVENT_FLAG_LOSSY; /* relaxed: stored before the word (EVENT) */
 	for (uint32_t w = 0; w < node->mask_words; w++) {
 		/* relaxed: set before the deliver bit; stale: one message more or less held back */
 		uint64_t lossy = all_lossy ? UINT64_MAX : shm_load_relaxed(&e->entry->lossy[w]);
@@ -351,7 +373,8 @@ static int try_event(struct ringbus_event *e, const struct send_payload *p)
 	return fire(&s);
 }
 
-static int try_contact(struct ringbus_node *node, const struct ringbus_address *to, const struct send_payload *p)
+static int try_contact(struct ringbus_node *node, const struct ringbus_address *to,
+		       const struct send_payload *p)
 {
 	struct shot s;
 	uint64_t word;
@@ -359,8 +382,10 @@ static int try_contact(struct ringbus_node *node, const struct ringbus_address *
 
 	/* sync SLOT reader: as in add_target(); pairs SLOT writer in control_grant() */
 	word = shm_load_acquire(&node->region->bells[to->slot].slot);
-	if (slot_state(word) != SLOT_LIVE || (to->generation != 0 && slot_generation(word) != to->generation))
-		return rb_fail(-ESRCH, "no node in slot %u with generation %u", to->slot, to->generation);
+	if (slot_state(word) != SLOT_LIVE ||
+	    (to->generation != 0 && slot_generation(word) != to->generation))
+		return rb_fail(-ESRCH, "no node in slot %u with generation %u", to->slot,
+			       to->generation);
 	shape(&s, node, p, false, 1);
 	s.event = 0;
 	r = add_target(&s, to->slot, false);
@@ -399,7 +424,8 @@ static int try_locked(const struct attempt *a)
 	if (node->single_sender) {
 #ifndef NDEBUG
 		if (!own_cas(&node->sending, 0, 1))
-			return rb_fail(-EBUSY, "two threads send on a node opened with single_sender");
+			return rb_fail(-EBUSY,
+				       "two threads send on a node opened with single_sender");
 #endif
 		r = try_once(a);
 #ifndef NDEBUG
@@ -422,15 +448,14 @@ static void suspect(struct ringbus_node *node)
 		node_suspect(node, tx);
 }
 
-/* Waits for room: whoever gives positions or borrows back rings our `room`. The wait ends by that, by the death of the peer
- * (looked at every 10 ms), or by the deadline. */
+/* Waits for room: whoever gives positions or borrows back rings our `room`. The wait ends by that,
+ * by the death of the peer (looked at every 10 ms), or by the deadline. */
 static int wait_for_room(const struct attempt *a, uint64_t deadline_ns)
 {
 	struct ringbus_node *node = a->node;
-	struct timespec at = {.tv_sec = (time_t)(deadline_ns / RB_SECOND), .tv_nsec = (long)(deadline_ns % RB_SECOND)};
 	int r = -EAGAIN;
 
-	if (pthread_mutex_clocklock(&node->room_lock, CLOCK_MONOTONIC, &at) != 0)
+	if (!rb_mutex_lock(&node->room_lock, deadline_ns))
 		return -ETIMEDOUT;
 	while (r == -EAGAIN) {
 		uint64_t prepared = doorbell_prepare(&node->bell->room);
@@ -473,8 +498,8 @@ int send_event(struct ringbus_event *event, const struct send_payload *p, uint64
 	return send(&a, timeout_ns);
 }
 
-int send_contact(struct ringbus_node *node, const struct ringbus_address *to, const struct send_payload *p,
-		 uint64_t timeout_ns)
+int send_contact(struct ringbus_node *node, const struct ringbus_address *to,
+		 const struct send_payload *p, uint64_t timeout_ns)
 {
 	struct attempt a = {.node = node, .to = to, .payload = p};
 
@@ -485,7 +510,8 @@ int send_contact(struct ringbus_node *node, const struct ringbus_address *to, co
 	return send(&a, timeout_ns);
 }
 
-int send_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan, uint64_t timeout_ns)
+int send_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan,
+	      uint64_t timeout_ns)
 {
 	uint64_t id;
 	struct attempt a = {.node = node, .loan_size = size, .loan = &id};
@@ -493,7 +519,9 @@ int send_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan,
 
 	if (r < 0)
 		return r;
-	*loan = (struct ringbus_loan){.data = pool_data(&node->pool, id), .size = size, .node = node};
+	*loan = (struct ringbus_loan){.data = pool_data(&node->pool, id),
+				      .size = size,
+				      .node = node};
 	loan->internal[0] = id;
 	loan->internal[1] = size;
 	return 0;

@@ -1,4 +1,5 @@
-/* send_pool.c: the sender's side of pooled payloads: taking over, growing, getting chunks back. Level 4. */
+/* send_pool.c: the sender's side of pooled payloads: taking over, growing, getting chunks back.
+ * Level 4. */
 #include "send_pool.h"
 
 #include "error.h"
@@ -60,7 +61,8 @@ void send_pool_reclaim(struct ringbus_node *node, struct link_tx *tx)
 			drop_first(node, tx);
 		return;
 	}
-	/* sync HEAD sender: head before the borrow bits (BORROW); pairs HEAD receiver in ring_rx_give() */
+	/* sync HEAD sender: head before the borrow bits (BORROW); pairs HEAD receiver in
+	 * ring_rx_give() */
 	head = shm_load_acquire(&tx->ring.rx->head);
 	while (tx->sent_count > 0 && (int64_t)(head - tx->sent[tx->sent_first].end) >= 0)
 		drop_first(node, tx);
@@ -73,11 +75,13 @@ static int adopt_extents(struct ringbus_node *node)
 		struct pool_place place;
 		void *map;
 		/* relaxed: own words */
-		uint32_t class_ = (uint32_t)(shm_load_relaxed(&node->own->pool[i].where) & (RB_PAGE - 1));
+		uint32_t class_ =
+			(uint32_t)(shm_load_relaxed(&node->own->pool[i].where) & (RB_PAGE - 1));
 		int r;
 
 		node->pool.extents[i].place.serial =
-			(uint32_t)(shm_load_relaxed(&node->own->pool[i].bytes) >> 48); /* relaxed: own word */
+			(uint32_t)(shm_load_relaxed(&node->own->pool[i].bytes) >>
+				   48); /* relaxed: own word */
 		if (!pool_place_read(&node->own->pool[i], &place))
 			continue;
 		r = region_map(node->region, place.offset, place.bytes, true, false, &map);
@@ -108,7 +112,8 @@ static int adopt_ring(struct ringbus_node *node, struct link_tx *tx)
 
 	while ((int64_t)(ring->tail - at) > 0) {
 		const struct shm_word *w = ring_tx_word(ring, at);
-		uint64_t word = shm_load_relaxed(w); /* relaxed: stored by our predecessor, who is dead (SLOT) */
+		uint64_t word = shm_load_relaxed(
+			w); /* relaxed: stored by our predecessor, who is dead (SLOT) */
 		uint64_t bytes = ring_record_valid(word, at, ring->capacity);
 		uint64_t kind = word >> 32 & 7;
 
@@ -131,9 +136,13 @@ static int adopt_ring(struct ringbus_node *node, struct link_tx *tx)
 }
 
 /* A new owner of the slot rebuilds what is in use: rings first, bits last (pool.h). */
-static int take_over(struct ringbus_node *node)
+int send_pool_start(struct ringbus_node *node)
 {
-	int r = adopt_extents(node);
+	int r;
+
+	if (node->pool_known)
+		return 0;
+	r = adopt_extents(node);
 
 	node->pool.table = node->own->pool;
 	node->pool.limit_bytes = node->region->g.pool_bytes;
@@ -146,7 +155,8 @@ static int take_over(struct ringbus_node *node)
 			r = link_tx_open(node, s, &tx);
 		if (r < 0)
 			break;
-		/* sync SLOT reader: generation before the records that name it; pairs SLOT writer in control_grant() */
+		/* sync SLOT reader: generation before the records that name it; pairs SLOT writer
+		 * in control_grant() */
 		if (tx->word == 0)
 			tx->word = shm_load_acquire(&tx->bell->slot);
 		if (slot_state(tx->word) == SLOT_LIVE)
@@ -165,7 +175,8 @@ static void remove_extent(struct ringbus_node *node, uint32_t index)
 	struct pool_extent *e = &node->pool.extents[index];
 	struct pool_place place = e->place;
 
-	/* relaxed: receivers that read it see an unused entry, and no descriptor leads here any more */
+	/* relaxed: receivers that read it see an unused entry, and no descriptor leads here any
+	 * more */
 	shm_store_relaxed(&node->own->pool[index].where, 0);
 	region_unmap(node->region, e->map, place.bytes);
 	region_punch(node->region, place.offset, place.bytes);
@@ -211,7 +222,8 @@ static int grow(struct ringbus_node *node, uint64_t size)
 			return r;
 	}
 	index = pool_unused_entry(p);
-	if (index < 0 || p->extent_bytes + place.bytes > rb_max(p->limit_bytes, place.bytes) + RB_PAGE)
+	if (index < 0 ||
+	    p->extent_bytes + place.bytes > rb_max(p->limit_bytes, place.bytes) + RB_PAGE)
 		return -EAGAIN;
 	place.serial = (p->extents[index].place.serial + 1) & 0xffff;
 	pool_place_shape(&place, class_);
@@ -229,9 +241,11 @@ static int grow(struct ringbus_node *node, uint64_t size)
 	}
 	if (r == 0) {
 		/* relaxed: published by `where` */
-		shm_store_relaxed(&p->table[index].bytes, place.bytes | (uint64_t)place.serial << 48);
+		shm_store_relaxed(&p->table[index].bytes,
+				  place.bytes | (uint64_t)place.serial << 48);
 		KILL_POINT("X_POOL_BYTES");
-		/* sync EXTENT sender: space and size before its name; pairs EXTENT receiver in pool_place_read() */
+		/* sync EXTENT sender: space and size before its name; pairs EXTENT receiver in
+		 * pool_place_read() */
 		shm_store_release(&p->table[index].where, place.offset | class_);
 	}
 	control_unlock(&c);
@@ -245,13 +259,14 @@ int send_pool_take(struct ringbus_node *node, uint64_t size, uint64_t *id)
 	int r;
 
 	if (size > node->region->g.pool_bytes)
-		return rb_fail(-EMSGSIZE, "payload of %llu bytes; this bus carries at most %llu (--pool-bytes)",
-			       (unsigned long long)size, (unsigned long long)node->region->g.pool_bytes);
-	if (!node->pool_known) {
-		r = take_over(node);
-		if (r < 0)
-			return r;
-	}
+		return rb_fail(-EMSGSIZE,
+			       "payload of %llu bytes; this bus carries at most %llu "
+			       "(--pool-bytes)",
+			       (unsigned long long)size,
+			       (unsigned long long)node->region->g.pool_bytes);
+	r = send_pool_start(node);
+	if (r < 0)
+		return r;
 	for (uint32_t i = 0; i < node->region->g.nodes; i++)
 		if (node->tx[i] && node->tx[i]->sent_count > 0)
 			send_pool_reclaim(node, node->tx[i]);
@@ -270,12 +285,14 @@ bool send_pool_quota(struct ringbus_node *node, struct link_tx *tx, uint64_t byt
 	uint64_t borrowed[LAYOUT_NODES_MAX] = {0};
 	unsigned holders = 1;
 
-	if (tx->sent_bytes + bytes <= node->region->g.pool_bytes / 8 && node->pool.parked.count == 0)
+	if (tx->sent_bytes + bytes <= node->region->g.pool_bytes / 8 &&
+	    node->pool.parked.count == 0)
 		return true; /* far from any share */
 	send_pool_reclaim(node, tx);
 	pool_unpark(&node->pool, borrowed);
 	for (uint32_t s = 0; s < node->region->g.nodes; s++)
-		holders += s != tx->slot && ((node->tx[s] && node->tx[s]->sent_bytes) || borrowed[s]);
+		holders +=
+			s != tx->slot && ((node->tx[s] && node->tx[s]->sent_bytes) || borrowed[s]);
 	return tx->sent_bytes + borrowed[tx->slot] + bytes <=
 	       rb_max(bytes, node->region->g.pool_bytes / (holders + 1));
 }

@@ -1,6 +1,7 @@
 /* service.c: the bootstrap service: open, loop, close. Level 5.
  *
- * One thread, one epoll. It carries no messages: killed at any moment, the bus goes on, and the next one adopts it.
+ * One thread, one epoll. It carries no messages: killed at any moment, the bus goes on, and the
+ * next one adopts it.
  */
 #include "service.h"
 
@@ -24,7 +25,8 @@ static pthread_once_t services_once = PTHREAD_ONCE_INIT;
 
 static void service_close_fds(struct ringbus_service *s)
 {
-	int *const fds[] = {&s->election_fd, &s->epoll_fd, &s->stop_fd, &s->listen_fd, &s->reserve_fd};
+	int *const fds[] = {&s->election_fd, &s->epoll_fd, &s->stop_fd, &s->listen_fd,
+			    &s->reserve_fd};
 
 	for (size_t i = 0; i < rb_array_size(fds); i++) {
 		if (*fds[i] >= 0)
@@ -119,7 +121,8 @@ static int service_set_up(struct ringbus_service *s, const struct ringbus_servic
 	return service_poll_add(s, s->listen_fd, EPOLLIN, service_tag(TAG_LISTEN, 0));
 }
 
-int ringbus_service_open(struct ringbus_service **service, const struct ringbus_service_options *options)
+int ringbus_service_open(struct ringbus_service **service,
+			 const struct ringbus_service_options *options)
 {
 	struct ringbus_service_options o = {.size = sizeof(o)};
 	struct ringbus_service *s;
@@ -280,7 +283,9 @@ int ringbus_service_run(struct ringbus_service *s)
 		if (n != 0)
 			return n < 0 ? n : 0;
 		n = epoll_wait(s->epoll_fd, events, SERVICE_EVENTS,
-			       wait == UINT64_MAX ? -1 : (int)(rb_min(wait, 3600 * RB_SECOND) / RB_MS + 1));
+			       wait == UINT64_MAX
+				       ? -1
+				       : (int)(rb_min(wait, 3600 * RB_SECOND) / RB_MS + 1));
 		if (n < 0 && errno != EINTR)
 			return rb_fail(-errno, "epoll_wait failed: %s", strerrordesc_np(errno));
 		for (int i = 0; i < n; i++)

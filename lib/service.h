@@ -1,6 +1,7 @@
 /* service.h: the parts of the bootstrap service. Level 5.
  *
- * service.c has the loop, service_conn.c the connections, service_bus.c the region, the slots and their owners.
+ * service.c has the loop, service_conn.c the connections, service_bus.c the region, the slots and
+ * their owners.
  */
 #ifndef RINGBUS_SERVICE_H
 #define RINGBUS_SERVICE_H
@@ -10,11 +11,11 @@
 #include "ringbus.h"
 #include "wire.h"
 
-#define SERVICE_UNPROVEN_MAX 32u            /* connections that have not got a slot yet */
+#define SERVICE_UNPROVEN_MAX 32u /* connections that have not got a slot yet */
 #define SERVICE_CONNECTIONS (SERVICE_UNPROVEN_MAX + LAYOUT_NODES_MAX)
-#define SERVICE_PROVE_NS (2 * RB_SECOND)    /* time to prove */
-#define SERVICE_CLAIM_NS RB_SECOND          /* time to take a grant */
-#define SERVICE_SCAN_NS RB_SECOND           /* between two looks at all slots */
+#define SERVICE_PROVE_NS (2 * RB_SECOND) /* time to prove */
+#define SERVICE_CLAIM_NS RB_SECOND	 /* time to take a grant */
+#define SERVICE_SCAN_NS RB_SECOND	 /* between two looks at all slots */
 #define SERVICE_CONTROL_NS RB_SECOND
 
 enum conn_state { CONN_NONE, CONN_HELLO, CONN_PROVED, CONN_CLOSING, CONN_GRANTED };
@@ -27,18 +28,18 @@ struct service_conn {
 	size_t in_bytes;
 	struct wire_message out;
 	size_t out_bytes; /* left to send: the last ones of out */
-	uint64_t held;    /* our proof; 0: none */
-	uint64_t asked;   /* where the client's is to be */
-	uint32_t slot;    /* CONN_GRANTED: of an owner whose pid we cannot see */
+	uint64_t held;	  /* our proof; 0: none */
+	uint64_t asked;	  /* where the client's is to be */
+	uint32_t slot;	  /* CONN_GRANTED: of an owner whose pid we cannot see */
 	uint32_t generation;
 };
 
 /* What we know of the owner of a slot. */
 struct service_watch {
-	uint64_t word;    /* slot word that this is about; 0: none */
+	uint64_t word;	   /* slot word that this is about; 0: none */
 	uint64_t since_ns; /* when we saw it first */
-	int pidfd;        /* -1: none */
-	bool reported;    /* as lost */
+	int pidfd;	   /* -1: none */
+	bool reported;	   /* as lost */
 };
 
 enum service_tag { TAG_STOP = 1, TAG_LISTEN = 2, TAG_CONN = 3, TAG_SLOT = 4 };
@@ -49,13 +50,13 @@ struct ringbus_service {
 	uint64_t linger_ns;
 	uint64_t empty_ns; /* since when the bus is empty; 0: it is not */
 	uint64_t scan_ns;  /* of the next look at all slots */
-	bool ended;        /* its files are unlinked */
+	bool ended;	   /* its files are unlinked */
 	int election_fd;
 	int epoll_fd;
 	int stop_fd;
 	int listen_fd;
 	int reserve_fd; /* given up for a moment to refuse a connection when descriptors run out */
-	uint32_t pid;   /* of the process that opened it */
+	uint32_t pid;	/* of the process that opened it */
 	struct service_conn conns[SERVICE_CONNECTIONS];
 	struct service_watch watches[LAYOUT_NODES_MAX];
 	struct ringbus_service *next;
@@ -76,14 +77,16 @@ void bus_look(struct ringbus_service *s, uint32_t slot, uint64_t now);
 void bus_scan(struct ringbus_service *s, uint64_t now);
 /* The process behind a slot has ended. */
 void bus_owner_ended(struct ringbus_service *s, uint32_t slot, uint64_t now);
-/* If the bus is empty: marks it closing and unlinks its files. Whether it did. The listener is closed before. */
+/* If the bus is empty: marks it closing and unlinks its files. Whether it did. The listener is
+ * closed before. */
 bool bus_end(struct ringbus_service *s);
 /* Drops election and watches. */
 void bus_leave(struct ringbus_service *s);
 
 void conn_accept(struct ringbus_service *s);
 void conn_event(struct ringbus_service *s, uint32_t index, uint32_t events);
-/* Drops those that took too long. Returns how many are still at it; *next_ns: when the first of them is to be dropped. */
+/* Drops those that took too long. Returns how many are still at it; *next_ns: when the first of
+ * them is to be dropped. */
 unsigned conn_expire(struct ringbus_service *s, uint64_t now, uint64_t *next_ns);
 /* Whether the owner of a slot keeps its connection to us. */
 bool conn_of_slot(const struct ringbus_service *s, uint32_t slot, uint32_t generation);

@@ -1,7 +1,8 @@
 /* service_bus.c: the region of the bootstrap service, the slots and their owners. Level 5.
  *
- * The election lock (byte 1 of PORT.lock) makes us the only service of these files. While the region is judged and
- * made, the control lock (byte 0) keeps a last leaver from unlinking at the same time.
+ * The election lock (byte 1 of PORT.lock) makes us the only service of these files. While the
+ * region is judged and made, the control lock (byte 0) keeps a last leaver from unlinking at the
+ * same time.
  */
 #include "service.h"
 
@@ -20,7 +21,9 @@ static int bus_lock_byte(int fd, off_t byte, short type)
 {
 	struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
 
-	return fcntl(fd, F_OFD_SETLK, &lock) == 0 ? 0 : errno == EACCES || errno == EAGAIN ? -EAGAIN : -errno;
+	return fcntl(fd, F_OFD_SETLK, &lock) == 0   ? 0
+	       : errno == EACCES || errno == EAGAIN ? -EAGAIN
+						    : -errno;
 }
 
 /* ---- election ---- */
@@ -33,7 +36,8 @@ static int bus_directory(const struct region_spec *spec, char out[REGION_PATH_MA
 	return err < 0 ? err : region_make_directory(out, spec->group);
 }
 
-/* The descriptor with the lock. -EBUSY: there is a service. -EAGAIN: the file was unlinked meanwhile. */
+/* The descriptor with the lock. -EBUSY: there is a service. -EAGAIN: the file was unlinked
+ * meanwhile. */
 static int bus_elect(const char *directory, unsigned port)
 {
 	int fd = region_open_lock(directory, port, true), err;
@@ -57,11 +61,14 @@ static int bus_elect(const char *directory, unsigned port)
 		pid = (unsigned)shm_load_relaxed(&region->control->service_pid);
 		region_put(region);
 	}
-	return rb_fail(err, "the bus on port %u in %s has a service already (process %u); end that first", port, directory,
-		       pid);
+	return rb_fail(err,
+		       "the bus on port %u in %s has a service already (process %u); end that "
+		       "first",
+		       port, directory, pid);
 }
 
-/* The control lock by hand: there may be no readable region yet. A holder that is stopped lives: the bus is adopted. */
+/* The control lock by hand: there may be no readable region yet. A holder that is stopped lives:
+ * the bus is adopted. */
 static int bus_hold_control(const char *directory, unsigned port)
 {
 	const struct timespec moment = {.tv_nsec = RB_MS};
@@ -86,7 +93,8 @@ static int bus_hold_control(const char *directory, unsigned port)
 static bool bus_is_lived_in(struct region *region)
 {
 	for (uint32_t i = 0; i < region->g.nodes; i++) {
-		/* sync SLOT service: state before the record; pairs SLOT writer in control_grant() */
+		/* sync SLOT service: state before the record; pairs SLOT writer in control_grant()
+		 */
 		uint64_t word = shm_load_acquire(&region->bells[i].slot);
 		enum slot_state state = slot_state(word);
 
@@ -110,10 +118,12 @@ static int bus_foreign(const char *directory, unsigned port)
 	if (n == 0)
 		return 0;
 	for (int i = 0; i < n && i < (int)rb_array_size(pids); i++)
-		at += (size_t)snprintf(list + at, sizeof(list) - at, "%s%d", i ? ", " : "", pids[i]);
+		at += (size_t)snprintf(list + at, sizeof(list) - at, "%s%d", i ? ", " : "",
+				       pids[i]);
 	snprintf(why, sizeof(why), "%.200s", rb_fail_detail());
-	return rb_fail(-EPROTO, "%s; %d process%s use it: %s%s; end them, or choose another port", why, n,
-		       n == 1 ? "" : "es", list, n > (int)rb_array_size(pids) ? ", ..." : "");
+	return rb_fail(-EPROTO, "%s; %d process%s use it: %s%s; end them, or choose another port",
+		       why, n, n == 1 ? "" : "es", list,
+		       n > (int)rb_array_size(pids) ? ", ..." : "");
 }
 
 static void bus_compare(const struct region *region, const struct region_spec *spec)
@@ -121,10 +131,13 @@ static void bus_compare(const struct region *region, const struct region_spec *s
 	const struct layout_geometry *has = &region->g, *asked = &spec->g;
 
 	rb_log(5, "adopted the living bus in %s", region->directory);
-	if (has->nodes != asked->nodes || has->events != asked->events || has->ring_bytes != asked->ring_bytes ||
-	    has->pool_bytes != asked->pool_bytes)
-		rb_log(4, "it keeps its geometry: %u nodes, %u events, ring %llu, pool %llu bytes; the options asked for "
-		       "another", has->nodes, has->events, (unsigned long long)has->ring_bytes,
+	if (has->nodes != asked->nodes || has->events != asked->events ||
+	    has->ring_bytes != asked->ring_bytes || has->pool_bytes != asked->pool_bytes)
+		rb_log(4,
+		       "it keeps its geometry: %u nodes, %u events, ring %llu, pool %llu bytes; "
+		       "the options asked for "
+		       "another",
+		       has->nodes, has->events, (unsigned long long)has->ring_bytes,
 		       (unsigned long long)has->pool_bytes);
 }
 
@@ -136,7 +149,8 @@ static int bus_settle(struct ringbus_service *s, const struct region_spec *spec,
 	int err = region_open(&region, spec->port, spec->directory);
 
 	if (err == 0) {
-		/* sync CLOSING service: the word before the files go; pairs CLOSING service in bus_end() */
+		/* sync CLOSING service: the word before the files go; pairs CLOSING service in
+		 * bus_end() */
 		bool closing = shm_load_acquire(&region->control->closing) != 0;
 
 		if (!control_held || (!closing && bus_is_lived_in(region))) {
@@ -177,7 +191,8 @@ int bus_take(struct ringbus_service *s, const struct ringbus_service_options *op
 		.g = {.nodes = options->nodes ? options->nodes : LAYOUT_NODES_DEFAULT,
 		      .events = options->events ? options->events : LAYOUT_EVENTS_DEFAULT,
 		      .ring_bytes = options->ring_bytes ? options->ring_bytes : LAYOUT_RING_DEFAULT,
-		      .pool_bytes = options->pool_bytes ? options->pool_bytes : LAYOUT_POOL_DEFAULT},
+		      .pool_bytes =
+			      options->pool_bytes ? options->pool_bytes : LAYOUT_POOL_DEFAULT},
 		.port = s->port,
 		.directory = options->directory,
 		.group = options->group,
@@ -211,7 +226,8 @@ int bus_take(struct ringbus_service *s, const struct ringbus_service_options *op
 		}
 	}
 	if (err == -EAGAIN)
-		err = rb_fail(-EBUSY, "the files of the bus on port %u come and go; try again", s->port);
+		err = rb_fail(-EBUSY, "the files of the bus on port %u come and go; try again",
+			      s->port);
 	if (err == 0)
 		bus_sign(s, (uint64_t)getpid());
 	return err;
@@ -232,7 +248,8 @@ static void bus_watch(struct ringbus_service *s, uint32_t slot, uint64_t word, u
 	struct peer_identity id;
 	/* relaxed: the word was read with acquire (SLOT) */
 	uint32_t pid = (uint32_t)shm_load_relaxed(&s->region->records[slot].pid);
-	bool same = w->word != 0 && slot_generation(w->word) == slot_generation(word) && w->pidfd >= 0;
+	bool same =
+		w->word != 0 && slot_generation(w->word) == slot_generation(word) && w->pidfd >= 0;
 
 	if (same) {
 		w->word = word;
@@ -284,8 +301,11 @@ static void bus_judge(struct ringbus_service *s, uint32_t slot, uint64_t word, u
 		bus_bury(s, slot, word);
 	} else if (life == PEER_LOST && !w->reported) {
 		w->reported = true;
-		rb_log(4, "process %u runs but holds the lock of slot %u no more: it closed descriptors that are not its "
-		       "own; the slot stays taken until it ends", slot_pid(word), slot);
+		rb_log(4,
+		       "process %u runs but holds the lock of slot %u no more: it closed "
+		       "descriptors that are not its "
+		       "own; the slot stays taken until it ends",
+		       slot_pid(word), slot);
 	}
 }
 
@@ -342,8 +362,9 @@ bool bus_end(struct ringbus_service *s)
 	if (control_lock(&control, s->region, rb_deadline_ns(SERVICE_CONTROL_NS)) < 0)
 		return false;
 	if (control_busy_slots(s->region) == 0) {
-		/* sync CLOSING service: before the files go, and only with all slots FREE, which only a grant under this lock
-		 * could change; pairs CLOSING joiner in join_claim() */
+		/* sync CLOSING service: before the files go, and only with all slots FREE, which
+		 * only a grant under this lock could change; pairs CLOSING joiner in join_claim()
+		 */
 		shm_store_release(&control.control->closing, 1);
 		KILL_POINT("X_BUS_CLOSING");
 		region_unlink(s->region);

@@ -1,7 +1,8 @@
 /* service_conn.c: the connections of the bootstrap service. Level 5.
  *
- * Whoever connects is a stranger until the kernel has named it as the holder of a lock on the region file. A stranger
- * can make us keep a few hundred bytes for two seconds, and push out another stranger; nothing else.
+ * Whoever connects is a stranger until the kernel has named it as the holder of a lock on the
+ * region file. A stranger can make us keep a few hundred bytes for two seconds, and push out
+ * another stranger; nothing else.
  */
 #include "service.h"
 
@@ -67,7 +68,8 @@ void conn_accept(struct ringbus_service *s)
 		if (fd == -EAGAIN)
 			return;
 		if (fd == -EMFILE && s->reserve_fd >= 0) {
-			/* Refuse it with the descriptor kept for this, or the listener would stay readable for ever. */
+			/* Refuse it with the descriptor kept for this, or the listener would stay
+			 * readable for ever. */
 			close(s->reserve_fd);
 			fd = port_accept(s->listen_fd);
 			if (fd >= 0)
@@ -110,7 +112,8 @@ static void conn_say(struct ringbus_service *s, struct service_conn *c, enum wir
 	conn_flush(s, c);
 }
 
-/* The client reads this and closes; until then, or its time is over, the connection stays so that the text arrives. */
+/* The client reads this and closes; until then, or its time is over, the connection stays so that
+ * the text arrives. */
 static void conn_refuse(struct ringbus_service *s, struct service_conn *c, int err)
 {
 	c->state = CONN_CLOSING;
@@ -143,7 +146,8 @@ static void conn_hello(struct ringbus_service *s, struct service_conn *c)
 }
 
 /* Who holds the client's proof. pid 0: in a namespace that we cannot see. -EACCES: nobody. */
-static int conn_identify(struct ringbus_service *s, struct service_conn *c, struct peer_identity *id)
+static int conn_identify(struct ringbus_service *s, struct service_conn *c,
+			 struct peer_identity *id)
 {
 	int32_t pid = peer_proof_holder(s->region, c->asked);
 
@@ -158,7 +162,8 @@ static int conn_identify(struct ringbus_service *s, struct service_conn *c, stru
 	return peer_proof_holder(s->region, c->asked) == pid ? 0 : -EACCES;
 }
 
-static int conn_grant(struct ringbus_service *s, struct service_conn *c, const struct peer_identity *id)
+static int conn_grant(struct ringbus_service *s, struct service_conn *c,
+		      const struct peer_identity *id)
 {
 	struct control control;
 	int err = control_lock(&control, s->region, rb_deadline_ns(SERVICE_CONTROL_NS / 4));
@@ -208,7 +213,8 @@ void conn_event(struct ringbus_service *s, uint32_t index, uint32_t events)
 	struct service_conn *c = &s->conns[index];
 
 	(void)events;
-	/* An event of the same turn may be about a connection that is closed by now: reads say what is so. */
+	/* An event of the same turn may be about a connection that is closed by now: reads say what
+	 * is so. */
 	while (c->state != CONN_NONE) {
 		int n = port_read(c->fd, (char *)&c->in + c->in_bytes, sizeof(c->in) - c->in_bytes);
 

@@ -1,7 +1,8 @@
 /* signal.c: counted signals without payload. Level 4.
  *
- * The word is generation << 32 | count. Signallers add 1 by CAS if the generation is still that of their target, never
- * carrying into it; the owner takes the count by CAS to {own generation, 0}. Then fence and ring, as everybody.
+ * The word is generation << 32 | count. Signallers add 1 by CAS if the generation is still that of
+ * their target, never carrying into it; the owner takes the count by CAS to {own generation, 0}.
+ * Then fence and ring, as everybody.
  */
 #include "node.h"
 
@@ -38,12 +39,14 @@ static int send_signal(struct ringbus_node *node, uint32_t slot, uint32_t genera
 			return rb_fail(-ESRCH, "the node in slot %u has just left", slot);
 		if ((uint32_t)word == UINT32_MAX)
 			break; /* saturated */
-		/* sync SIGNAL sender: one more for this owner; pairs SIGNAL owner in signal_take() */
+		/* sync SIGNAL sender: one more for this owner; pairs SIGNAL owner in signal_take()
+		 */
 		if (shm_cas(&bell->signal, &word, word + 1))
 			break;
 	}
 	KILL_POINT("X_SIGNAL_COUNTED");
-	/* sync BELL waker: the count before the look at the inbox; pairs BELL sleeper in doorbell_prepare() */
+	/* sync BELL waker: the count before the look at the inbox; pairs BELL sleeper in
+	 * doorbell_prepare() */
 	shm_fence();
 	last = own_load_relaxed(&node->signal_last[slot]);
 	doorbell_ring(&bell->inbox, &last);
@@ -64,8 +67,10 @@ int ringbus_signal_address(struct ringbus_node *node, const struct ringbus_addre
 		return rb_fail(-EINVAL, "a node cannot signal itself");
 	/* sync SLOT reader: state before the signal word; pairs SLOT writer in control_grant() */
 	word = shm_load_acquire(&node->region->bells[to->slot].slot);
-	if (slot_state(word) != SLOT_LIVE || (to->generation != 0 && to->generation != slot_generation(word)))
-		return rb_fail(-ESRCH, "no node in slot %u with generation %u", to->slot, to->generation);
+	if (slot_state(word) != SLOT_LIVE ||
+	    (to->generation != 0 && to->generation != slot_generation(word)))
+		return rb_fail(-ESRCH, "no node in slot %u with generation %u", to->slot,
+			       to->generation);
 	return send_signal(node, to->slot, slot_generation(word));
 }
 
@@ -83,7 +88,8 @@ static void sleep_for_signal(struct ringbus_node *node, uint64_t deadline_ns)
 	uint64_t prepared = doorbell_prepare(&node->bell->inbox);
 
 	if (!signal_pending(node) && !own_load(&node->close_wanted))
-		doorbell_sleep(&node->bell->inbox, prepared, rb_min(rb_left_ns(deadline_ns), 100 * RB_MS));
+		doorbell_sleep(&node->bell->inbox, prepared,
+			       rb_min(rb_left_ns(deadline_ns), 100 * RB_MS));
 	doorbell_finish(&node->bell->inbox, prepared);
 }
 

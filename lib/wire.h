@@ -8,7 +8,8 @@
  *	                                         reads who holds s: the client's true pid; grants
  *	                                  <-     GRANT {slot, generation, pid} or REFUSAL {error}
  *
- * No secret passes: what counts is who holds the kernel locks. All messages are 64 bytes, little endian.
+ * No secret passes: what counts is who holds the kernel locks. All messages are 64 bytes, little
+ *endian.
  */
 #ifndef RINGBUS_WIRE_H
 #define RINGBUS_WIRE_H
@@ -18,7 +19,13 @@
 #define WIRE_MAGIC 0x31305342u /* "BS01" */
 #define WIRE_BYTES 64u
 
-enum wire_kind { WIRE_HELLO = 1, WIRE_CHALLENGE = 2, WIRE_PROVED = 3, WIRE_GRANT = 4, WIRE_REFUSAL = 5 };
+enum wire_kind {
+	WIRE_HELLO = 1,
+	WIRE_CHALLENGE = 2,
+	WIRE_PROVED = 3,
+	WIRE_GRANT = 4,
+	WIRE_REFUSAL = 5
+};
 
 struct wire_message {
 	uint32_t magic;

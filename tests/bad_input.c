@@ -1,4 +1,5 @@
-/* bad_input.c: bad names, sizes, targets and uses: each is a documented error code and nothing else. */
+/* bad_input.c: bad names, sizes, targets and uses: each is a documented error code and nothing
+ * else. */
 #include "harness.h"
 
 #include <pthread.h>
@@ -29,14 +30,23 @@ static void names_of_1_to_255_bytes_are_accepted_and_others_refused(void **state
 
 static void names_that_are_not_utf8_are_refused(void **state)
 {
-	static const char *const bad[] =
-		{"\xff",	 "a\x80",	 "\xc0\x80",	     "\xc1\xbf",	 "\xe2\x82",
-		 "\xed\xa0\x80", "\xe0\x80\x80", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xf8\x88\x80\x80\x80"};
+	static const char *const bad[] = {"\xff",
+					  "a\x80",
+					  "\xc0\x80",
+					  "\xc1\xbf",
+					  "\xe2\x82",
+					  "\xed\xa0\x80",
+					  "\xe0\x80\x80",
+					  "\xf0\x80\x80\x80",
+					  "\xf4\x90\x80\x80",
+					  "\xf8\x88\x80\x80\x80"};
 	struct ringbus_node *a = node_open(), *other = NULL;
 	struct ringbus_event *event = NULL;
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		struct ringbus_node_options o = {.size = sizeof(o), .port = bus_port(), .name = bad[i]};
+		struct ringbus_node_options o = {.size = sizeof(o),
+						 .port = bus_port(),
+						 .name = bad[i]};
 
 		fails(ringbus_event_create(&event, a, bad[i], NULL), -EINVAL);
 		fails(ringbus_subscribe(&event, a, bad[i], NULL), -EINVAL);
@@ -95,7 +105,8 @@ static void the_payload_limit_is_exact(void **state)
 		pull_nothing(b);
 	}
 	fails(ringbus_emit(event, data, limit + 1, 0), -EMSGSIZE);
-	fails(ringbus_contact_address(a, &(struct ringbus_address){.slot = node_address(b).slot}, data, limit + 1, 0),
+	fails(ringbus_contact_address(a, &(struct ringbus_address){.slot = node_address(b).slot},
+				      data, limit + 1, 0),
 	      -EMSGSIZE);
 	fails(ringbus_loan(a, limit + 1, &loan, 0), -EMSGSIZE);
 	pull_nothing(b);
@@ -208,7 +219,9 @@ static void a_handler_may_unsubscribe_itself(void **state)
 	struct ringbus_node *a = node_open(), *b = node_open();
 	struct ringbus_event *event = single(a, "news");
 	struct acts acts = {0};
-	struct ringbus_subscribe_options o = {.size = sizeof(o), .handler = unsubscribe_itself, .user = &acts};
+	struct ringbus_subscribe_options o = {.size = sizeof(o),
+					      .handler = unsubscribe_itself,
+					      .user = &acts};
 
 	ok(ringbus_subscribe(&acts.event, b, "news", &o));
 	emit_text(event, "1");
@@ -238,7 +251,9 @@ static void a_handler_may_emit_and_subscribe(void **state)
 	struct ringbus_node *a = node_open(), *b = node_open();
 	struct ringbus_event *event = single(a, "questions"), *unused;
 	struct acts acts = {0};
-	struct ringbus_subscribe_options o = {.size = sizeof(o), .handler = emit_in_handler, .user = &acts};
+	struct ringbus_subscribe_options o = {.size = sizeof(o),
+					      .handler = emit_in_handler,
+					      .user = &acts};
 
 	acts.event = multi(b, "answers");
 	subscribe(a, "answers");
@@ -263,7 +278,9 @@ static void close_in_handler(const struct ringbus_message *message, void *user)
 static void a_handler_may_close_the_node_while_listening(void **state)
 {
 	struct ringbus_node *a = node_open(), *b = NULL;
-	struct ringbus_node_options o = {.size = sizeof(o), .port = bus_port(), .timeout_ns = 20 * HARNESS_SECOND};
+	struct ringbus_node_options o = {.size = sizeof(o),
+					 .port = bus_port(),
+					 .timeout_ns = 20 * HARNESS_SECOND};
 	struct ringbus_address to;
 	int closed = 0;
 
@@ -280,7 +297,9 @@ static void a_handler_may_close_the_node_while_listening(void **state)
 static void a_handler_may_close_the_node_in_poll(void **state)
 {
 	struct ringbus_node *a = node_open(), *b = NULL;
-	struct ringbus_node_options o = {.size = sizeof(o), .port = bus_port(), .timeout_ns = 20 * HARNESS_SECOND};
+	struct ringbus_node_options o = {.size = sizeof(o),
+					 .port = bus_port(),
+					 .timeout_ns = 20 * HARNESS_SECOND};
 	struct ringbus_address to;
 	int closed = 0;
 
@@ -427,9 +446,10 @@ static void ports_and_geometry_out_of_range_are_refused(void **state)
 
 static void every_code_has_a_text(void **state)
 {
-	static const int codes[] = {EACCES, EAGAIN, EBADMSG,   EBUSY,	 EEXIST,       EFAULT,	   EINVAL, EMSGSIZE,
-				    ENFILE, ENOENT, ENOSPC,    ENOTCONN, ENOTSUP,      ENOTUNIQ,   EPERM,  EPROTO,
-				    ESRCH,  ESTALE, ETIMEDOUT, EUSERS,	 ECONNREFUSED, EADDRINUSE, 0,	   4242};
+	static const int codes[] = {EACCES,    EAGAIN,	 EBADMSG,      EBUSY,	   EEXIST, EFAULT,
+				    EINVAL,    EMSGSIZE, ENFILE,       ENOENT,	   ENOSPC, ENOTCONN,
+				    ENOTSUP,   ENOTUNIQ, EPERM,	       EPROTO,	   ESRCH,  ESTALE,
+				    ETIMEDOUT, EUSERS,	 ECONNREFUSED, EADDRINUSE, 0,	   4242};
 
 	for (unsigned i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
 		assert_true(strlen(ringbus_strerror(codes[i])) > 0);

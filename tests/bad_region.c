@@ -51,13 +51,16 @@ static struct layout_node *image_node(const struct image *image, uint32_t slot)
 
 static struct layout_bell *image_bell(const struct image *image, uint32_t slot)
 {
-	return (struct layout_bell *)(void *)(image->map + image->g.common_offset + sizeof(struct layout_common)) +
+	return (struct layout_bell *)(void *)(image->map + image->g.common_offset +
+					      sizeof(struct layout_common)) +
 	       slot;
 }
 
 static int try_open(void)
 {
-	struct ringbus_node_options o = {.size = sizeof(o), .port = bus_port(), .timeout_ns = 20 * HARNESS_SECOND};
+	struct ringbus_node_options o = {.size = sizeof(o),
+					 .port = bus_port(),
+					 .timeout_ns = 20 * HARNESS_SECOND};
 	struct ringbus_node *node = NULL;
 	int rc = ringbus_node_open(&node, &o);
 
@@ -78,7 +81,10 @@ static void mount_small(const char *options)
 
 static void without_space_for_the_region_the_service_says_so(void **state)
 {
-	struct ringbus_service_options o = {.size = sizeof(o), .port = 9, .nodes = 64, .events = 1024};
+	struct ringbus_service_options o = {.size = sizeof(o),
+					    .port = 9,
+					    .nodes = 64,
+					    .events = 1024};
 	struct ringbus_service *service = NULL;
 
 	mount_small("size=64k");
@@ -116,8 +122,9 @@ static void without_a_directory_there_is_no_bus(void **state)
 {
 	setenv("RINGBUS_DIR", "/dev/shm/ringbus-test-none/at/all", 1);
 	assert_int_equal(ringbus_node_open(&(struct ringbus_node *){NULL},
-					   &(struct ringbus_node_options){.size = sizeof(struct ringbus_node_options),
-									  .port = 9}),
+					   &(struct ringbus_node_options){
+						   .size = sizeof(struct ringbus_node_options),
+						   .port = 9}),
 			 -ECONNREFUSED);
 	setenv("RINGBUS_DIR", bus_directory(), 1);
 }
@@ -273,7 +280,8 @@ static struct layout_ring_rx *receiver_page(struct image *image, uint32_t from, 
 	uint64_t offset = shm_load_acquire(&image_node(image, from)->ring[to]);
 
 	assert_true(offset >= image->g.fixed_bytes);
-	return (struct layout_ring_rx *)(void *)(image->map + offset + RB_PAGE + image->g.ring_bytes);
+	return (struct layout_ring_rx *)(void *)(image->map + offset + RB_PAGE +
+						 image->g.ring_bytes);
 }
 
 /* Breaks the position of a full ring from a to b, then goes on until a message passes again. */

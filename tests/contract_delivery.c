@@ -1,4 +1,5 @@
-/* contract_delivery.c: rights, payloads, contacts, room: K10 to K12, K18, K19, F3 to F5, F18, F20, F25. */
+/* contract_delivery.c: rights, payloads, contacts, room: K10 to K12, K18, K19, F3 to F5, F18, F20,
+ * F25. */
 #include "harness.h"
 
 #include <pthread.h>
@@ -60,7 +61,8 @@ static void K11_payloads_of_every_size_class_arrive_intact(void **state)
 
 	subscribe(b, "sizes");
 	for (size_t base = 1; base <= largest; base *= 2) {
-		for (size_t size = base > 2 ? base - 2 : base; size <= base + 2 && size <= largest; size++, turns++) {
+		for (size_t size = base > 2 ? base - 2 : base; size <= base + 2 && size <= largest;
+		     size++, turns++) {
 			payload_fill(data, size, 1, size);
 			assert_int_equal(ok(ringbus_emit(own, data, size, 0)), 1);
 			pull(b, &m);
@@ -136,7 +138,9 @@ static void K19_without_a_contact_handler_contacts_are_counted_and_events_delive
 	struct ringbus_node *a = node_open(), *b = node_open();
 	struct ringbus_address to = node_address(b);
 	unsigned events = 0, contacts = 0;
-	struct ringbus_subscribe_options o = {.size = sizeof(o), .handler = count_message, .user = &events};
+	struct ringbus_subscribe_options o = {.size = sizeof(o),
+					      .handler = count_message,
+					      .user = &events};
 	struct ringbus_event *own = single(a, "news"), *theirs;
 
 	ok(ringbus_subscribe(&theirs, b, "news", &o));
@@ -161,8 +165,9 @@ static void F03_sender(uint64_t index)
 	uint64_t value[2] = {index, 0};
 
 	child_ok(ringbus_subscribe(&event, node, "common",
-				   &(struct ringbus_subscribe_options){.size = sizeof(struct ringbus_subscribe_options),
-								       .emit_only = true}));
+				   &(struct ringbus_subscribe_options){
+					   .size = sizeof(struct ringbus_subscribe_options),
+					   .emit_only = true}));
 	flag_add(READY, 1);
 	flag_wait(GO, 1);
 	for (; value[1] < 3000; value[1]++)
@@ -438,7 +443,8 @@ static void F20_handler(const struct ringbus_message *message, void *user)
 	if (message->kind != RINGBUS_CONTACT)
 		return;
 	++*calls;
-	if (ringbus_next(message->node, &m, 0) != -EBUSY || ringbus_poll(message->node, 0) != -EBUSY)
+	if (ringbus_next(message->node, &m, 0) != -EBUSY ||
+	    ringbus_poll(message->node, 0) != -EBUSY)
 		calls[1]++;
 	if (ringbus_event_find(&event, message->node, "none") != -ENOENT)
 		calls[1]++;

@@ -1,4 +1,5 @@
-/* contract_events.c: the life of events: K5 to K9, K13 to K17, F1, F2, F8 to F17 of the contract. */
+/* contract_events.c: the life of events: K5 to K9, K13 to K17, F1, F2, F8 to F17 of the contract.
+ */
 #include "harness.h"
 
 #include <signal.h>
@@ -69,7 +70,8 @@ static void K07_the_creator_of_a_single_event_neither_subscribes_nor_unsubscribe
 static void K08_creator_and_subscribers_of_a_multi_event_emit_and_receive(void **state)
 {
 	struct ringbus_node *a = node_open(), *b = node_open(), *c = node_open();
-	struct ringbus_event *from_a = multi(a, "chat"), *from_b = subscribe(b, "chat"), *from_c = subscribe(c, "chat");
+	struct ringbus_event *from_a = multi(a, "chat"), *from_b = subscribe(b, "chat"),
+			     *from_c = subscribe(c, "chat");
 
 	assert_int_equal(emit_text(from_b, "b"), 2);
 	assert_int_equal(emit_text(from_c, "c"), 2);
@@ -209,7 +211,9 @@ static void K17_subscribing_again_replaces_the_handler(void **state)
 	struct ringbus_node *a = node_open(), *b = node_open();
 	struct ringbus_event *news = single(a, "news"), *one, *two;
 	int first = 0, second = 0;
-	struct ringbus_subscribe_options o = {.size = sizeof(o), .handler = count_message, .user = &first};
+	struct ringbus_subscribe_options o = {.size = sizeof(o),
+					      .handler = count_message,
+					      .user = &first};
 
 	ok(ringbus_subscribe(&one, b, "news", &o));
 	emit_text(news, "1");
@@ -360,7 +364,8 @@ static void F12_creating_an_existing_event_fails_and_changes_nothing(void **stat
 
 static void F13_ids_are_bytes_of_utf8(void **state)
 {
-	static const char *const ids[] = {"Grüße/ереcобытие", "事件", "🔔🔔", "a b\tc\n", ".", "/", "%s"};
+	static const char *const ids[] =
+		{"Grüße/ереcобытие", "事件", "🔔🔔", "a b\tc\n", ".", "/", "%s"};
 	struct ringbus_node *a = node_open(), *b = node_open();
 
 	for (unsigned i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {

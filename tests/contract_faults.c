@@ -1,4 +1,5 @@
-/* contract_faults.c: dead services and processes, hostile connections, access: F6, F15, F19, F23, F24, F30. */
+/* contract_faults.c: dead services and processes, hostile connections, access: F6, F15, F19, F23,
+ * F24, F30. */
 #include "harness.h"
 
 #include <arpa/inet.h>
@@ -24,7 +25,8 @@ static void F06_echo(uint64_t unused)
 		while (m.kind == RINGBUS_NOTICE);
 		memcpy(&value, m.data, sizeof(value));
 		child_check(value == i);
-		child_ok(ringbus_contact_address(node, &m.sender, &value, sizeof(value), RINGBUS_SEND_MAX_NS));
+		child_ok(ringbus_contact_address(node, &m.sender, &value, sizeof(value),
+						 RINGBUS_SEND_MAX_NS));
 	}
 	ringbus_node_close(node);
 }
@@ -50,7 +52,8 @@ static void F06_the_data_plane_survives_the_death_of_the_service(void **state)
 	late = single(a, "made without a service");
 	assert_int_equal(emit_text(late, "x"), 0);
 	fails(ringbus_node_open(&(struct ringbus_node *){NULL},
-				&(struct ringbus_node_options){.size = sizeof(struct ringbus_node_options),
+				&(struct ringbus_node_options){.size = sizeof(
+								       struct ringbus_node_options),
 							       .port = bus_port()}),
 	      -ECONNREFUSED);
 	bus_serve(NULL);
@@ -73,7 +76,8 @@ static void F15_tenant(uint64_t round)
 		pause();
 }
 
-static void F15_slots_and_subscriptions_of_the_dead_are_reclaimed_without_stale_messages(void **state)
+static void
+F15_slots_and_subscriptions_of_the_dead_are_reclaimed_without_stale_messages(void **state)
 {
 	struct bus_spec spec = {.nodes = 3};
 	struct ringbus_node *a, *heir;
@@ -161,7 +165,9 @@ static void F19_sizes_are_checked_before_anything_is_sent(void **state)
 
 static void F23_stranger(uint64_t unused)
 {
-	struct ringbus_node_options o = {.size = sizeof(o), .port = bus_port(), .timeout_ns = 20 * HARNESS_SECOND};
+	struct ringbus_node_options o = {.size = sizeof(o),
+					 .port = bus_port(),
+					 .timeout_ns = 20 * HARNESS_SECOND};
 	struct ringbus_node *node = NULL;
 
 	child_check(setgid(65534) == 0 && setuid(65534) == 0);

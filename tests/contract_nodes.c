@@ -1,4 +1,5 @@
-/* contract_nodes.c: joining, identity, listening, leaving: K1 to K4, F7, F21, F22 of the contract. */
+/* contract_nodes.c: joining, identity, listening, leaving: K1 to K4, F7, F21, F22 of the contract.
+ */
 #include "harness.h"
 
 #include <pthread.h>
@@ -101,7 +102,8 @@ static void *talk(void *argument)
 	struct talker *t = argument;
 
 	for (uint64_t i = 0; i < 500; i++) {
-		if (ringbus_contact_address(t->node, &t->to, &i, sizeof(i), RINGBUS_SEND_MAX_NS) < 0)
+		if (ringbus_contact_address(t->node, &t->to, &i, sizeof(i), RINGBUS_SEND_MAX_NS) <
+		    0)
 			return t;
 		if (ringbus_emit(t->event, &i, sizeof(i), RINGBUS_SEND_MAX_NS) < 0)
 			return t;
@@ -119,7 +121,9 @@ static void K03_all_handlers_of_a_node_run_on_one_thread_one_at_a_time(void **st
 	char name[16];
 
 	for (int i = 0; i < 3; i++) {
-		struct ringbus_subscribe_options o = {.size = sizeof(o), .handler = count_in_order, .user = &seen};
+		struct ringbus_subscribe_options o = {.size = sizeof(o),
+						      .handler = count_in_order,
+						      .user = &seen};
 		struct ringbus_event *event;
 
 		talker[i].node = node_open();

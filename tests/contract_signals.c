@@ -116,7 +116,8 @@ static void F28_signaller(uint64_t index)
 	ringbus_node_close(node);
 }
 
-static void F28_a_signal_reaches_exactly_the_process_named_and_unknown_ones_are_an_error(void **state)
+static void
+F28_a_signal_reaches_exactly_the_process_named_and_unknown_ones_are_an_error(void **state)
 {
 	struct ringbus_node *a = node_open();
 	struct ringbus_address self = node_address(a), gone;

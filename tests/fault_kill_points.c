@@ -1,8 +1,10 @@
-/* fault_kill_points.c: a process dies at each kill point of the library; the others go on, and the region is sound.
+/* fault_kill_points.c: a process dies at each kill point of the library; the others go on, and the
+ * region is sound.
  *
- * A kill point stands between two stores of a protocol (KILL_POINT in lib/). The victim runs a fixed course of all
- * operations and dies at the n-th passage of one point; afterwards its slot is free again, a newcomer gets through to
- * everybody, and the outside checker finds nothing (harness teardown). A point that the course never passes fails.
+ * A kill point stands between two stores of a protocol (KILL_POINT in lib/). The victim runs a
+ * fixed course of all operations and dies at the n-th passage of one point; afterwards its slot is
+ * free again, a newcomer gets through to everybody, and the outside checker finds nothing (harness
+ * teardown). A point that the course never passes fails.
  */
 #include "atomic.h"
 #include "harness.h"
@@ -63,8 +65,11 @@ static void course(struct ringbus_node *node)
 
 	ringbus_event_create(&event, node, "of the victim", NULL);
 	ringbus_subscribe(&theirs, node, "of the keeper", NULL);
-	ringbus_event_create(&many, node, "many", &(struct ringbus_event_options){
-		.size = sizeof(struct ringbus_event_options), .mode = RINGBUS_MULTI_EMISSION, .receive = true});
+	ringbus_event_create(&many, node, "many",
+			     &(struct ringbus_event_options){.size = sizeof(
+								     struct ringbus_event_options),
+							     .mode = RINGBUS_MULTI_EMISSION,
+							     .receive = true});
 	ringbus_event_wait_subscribers(event, 1, 60 * HARNESS_SECOND);
 	flag_set(READY, 1);
 	send_much(event);
@@ -164,12 +169,13 @@ static bool die_once(const char *name, unsigned hit)
 }
 
 static const char *const points[] = {
-	"X_BELL_ASLEEP",	"X_BELL_MARKED",    "X_BORROW_BIT",	  "X_BORROW_CLEARED", "X_CONTROL_INTENT",
-	"X_EMIT_PUBLISHED",	"X_EMIT_UNWOKEN",   "X_EVENT_BITS",	  "X_EVENT_FREED",    "X_EVENT_NAMED",
-	"X_EVENT_WORD",		"X_EXTENT_ALLOCATED", "X_JOIN_CLAIMED",	  "X_JOIN_LOCKED",    "X_JOIN_WALKED",
-	"X_LEFT_MARKED",	"X_NOTICE_EPOCH",   "X_PAIR_BIT",	  "X_PAIR_NAMED",     "X_POOL_BYTES",
-	"X_REAP_CLEANED",	"X_RECLAIM_HEAD",	"X_RING_BODY",	    "X_RING_HEAD",	  "X_RING_PAD",	      "X_RING_PUBLISHED",
-	"X_SIGNAL_COUNTED",
+	"X_BELL_ASLEEP",    "X_BELL_MARKED",	"X_BORROW_BIT",	    "X_BORROW_CLEARED",
+	"X_CONTROL_INTENT", "X_EMIT_PUBLISHED", "X_EMIT_UNWOKEN",   "X_EVENT_BITS",
+	"X_EVENT_FREED",    "X_EVENT_NAMED",	"X_EVENT_WORD",	    "X_EXTENT_ALLOCATED",
+	"X_JOIN_CLAIMED",   "X_JOIN_LOCKED",	"X_JOIN_WALKED",    "X_LEFT_MARKED",
+	"X_NOTICE_EPOCH",   "X_PAIR_BIT",	"X_PAIR_NAMED",	    "X_POOL_BYTES",
+	"X_REAP_CLEANED",   "X_RECLAIM_HEAD",	"X_RING_BODY",	    "X_RING_HEAD",
+	"X_RING_PAD",	    "X_RING_PUBLISHED", "X_SIGNAL_COUNTED",
 };
 
 static void a_death_at_a_kill_point_costs_the_others_nothing(void **state)

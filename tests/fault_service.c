@@ -198,7 +198,8 @@ static void liar(uint64_t lie)
 		if (fd < 0)
 			continue;
 		if (lie == LIE_TEXT) {
-			static const char text[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+			static const char text[] = "HTTP/1.1 400 Bad Request\r\nConnection: "
+						   "close\r\nContent-Length: 0\r\n\r\n";
 
 			port_send(fd, text, sizeof(text), rb_deadline_ns(RB_SECOND));
 		} else if (lie == LIE_CHALLENGE &&
@@ -272,7 +273,8 @@ static void nobody_listens(void **state)
 	assert_non_null(strstr(ringbus_error_detail(), "ringbusd --port"));
 }
 
-/* A network of our own where a connecting socket can only be given the very port that it connects to. */
+/* A network of our own where a connecting socket can only be given the very port that it connects
+ * to. */
 static void connect_to_self(uint64_t port)
 {
 	struct ifreq request = {.ifr_name = "lo"};

@@ -112,10 +112,12 @@ void bus_expect_leftovers(void)
 	bus.leftovers = true;
 }
 
-/* A port that nobody uses just now. Another process may take it: who starts a service tries again with another. */
+/* A port that nobody uses just now. Another process may take it: who starts a service tries again
+ * with another. */
 static unsigned free_port(void)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in address = {.sin_family = AF_INET,
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t bytes = sizeof(address);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -158,10 +160,12 @@ static _Noreturn void exec_service(const struct bus_spec *spec)
 	}
 	snprintf(number[1], sizeof(number[1]), "%u", spec ? spec->nodes : 0);
 	snprintf(number[2], sizeof(number[2]), "%u", spec ? spec->events : 0);
-	snprintf(number[3], sizeof(number[3]), "%llu", spec ? (unsigned long long)spec->ring_bytes : 0);
-	snprintf(number[4], sizeof(number[4]), "%llu", spec ? (unsigned long long)spec->pool_bytes : 0);
-	execl("/proc/self/exe", program, "--service", number[0], number[1], number[2], number[3], number[4],
-	      (char *)NULL);
+	snprintf(number[3], sizeof(number[3]), "%llu",
+		 spec ? (unsigned long long)spec->ring_bytes : 0);
+	snprintf(number[4], sizeof(number[4]), "%llu",
+		 spec ? (unsigned long long)spec->pool_bytes : 0);
+	execl("/proc/self/exe", program, "--service", number[0], number[1], number[2], number[3],
+	      number[4], (char *)NULL);
 	_exit(97);
 }
 
@@ -248,7 +252,8 @@ void bus_check(void)
 		fail_msg("shm-inspect check ended with wait status %#x", status);
 }
 
-/* Removes what is in the directory and returns how much there was; names of files go to stderr when shown. */
+/* Removes what is in the directory and returns how much there was; names of files go to stderr when
+ * shown. */
 static unsigned empty_directory(bool show)
 {
 	DIR *dir = opendir(bus.directory);

@@ -1,8 +1,10 @@
-/* harness.h: what the tests share: a private bus per test, child processes, conditions, a watchdog, derived payloads.
+/* harness.h: what the tests share: a private bus per test, child processes, conditions, a watchdog,
+ * derived payloads.
  *
- * Each test gets a fresh RINGBUS_DIR under /dev/shm, a free port and a service of its own. Children report through
- * memory shared with the parent and leave by _exit(); they assert nothing themselves (cmocka would go on with the
- * other tests there) but call child_check(). Waiting is by condition; what never comes is the watchdog's business.
+ * Each test gets a fresh RINGBUS_DIR under /dev/shm, a free port and a service of its own. Children
+ * report through memory shared with the parent and leave by _exit(); they assert nothing themselves
+ * (cmocka would go on with the other tests there) but call child_check(). Waiting is by condition;
+ * what never comes is the watchdog's business.
  */
 #ifndef RINGBUS_TESTS_HARNESS_H
 #define RINGBUS_TESTS_HARNESS_H
@@ -29,7 +31,8 @@
 
 /* ---- programs ---- */
 
-/* To be called first in main: test filter from argv[1], options of the service when started as one. */
+/* To be called first in main: test filter from argv[1], options of the service when started as one.
+ */
 void harness_init(int argc, char **argv);
 
 /* A test with a bus of default geometry. */
@@ -48,7 +51,8 @@ int harness_setup(void **state);
 int harness_setup_bare(void **state);
 int harness_teardown(void **state);
 
-/* Seconds that one test may take at most; starts again from now. The environment's HARNESS_SLOW multiplies it. */
+/* Seconds that one test may take at most; starts again from now. The environment's HARNESS_SLOW
+ * multiplies it. */
 void watchdog(unsigned seconds);
 /* Number N from the environment, or fallback. */
 uint64_t harness_number(const char *name, uint64_t fallback);
@@ -65,7 +69,8 @@ struct bus_spec {
 
 const char *bus_directory(void);
 unsigned bus_port(void);
-/* Starts the service and waits until it answers; after bus_kill() or bus_stop() on the same port again. */
+/* Starts the service and waits until it answers; after bus_kill() or bus_stop() on the same port
+ * again. */
 void bus_serve(const struct bus_spec *spec);
 /* Ends the service by SIGTERM, expects a clean exit. */
 void bus_stop(void);
@@ -105,7 +110,8 @@ void pull(struct ringbus_node *node, struct ringbus_message *message);
 #define pull_text(node, text) harness_pull_text((node), (text), __FILE__, __LINE__)
 void harness_pull_text(struct ringbus_node *node, const char *text, const char *file, int line);
 /* Pulls notices until this one comes; data before it is a failure. */
-void pull_notice(struct ringbus_node *node, enum ringbus_notice notice, struct ringbus_message *message);
+void pull_notice(struct ringbus_node *node, enum ringbus_notice notice,
+		 struct ringbus_message *message);
 /* No event or contact is pending. */
 #define pull_nothing(node) harness_pull_nothing((node), __FILE__, __LINE__)
 void harness_pull_nothing(struct ringbus_node *node, const char *file, int line);
@@ -116,14 +122,16 @@ int emit_text(struct ringbus_event *event, const char *text);
 
 typedef void (*child_fn)(uint64_t argument);
 
-/* Runs fn in a forked child with default signals and its own process group; it exits 0 when fn returns. */
+/* Runs fn in a forked child with default signals and its own process group; it exits 0 when fn
+ * returns. */
 pid_t child_start(child_fn fn, uint64_t argument);
 /* Waits for it; asserts exit code 0. */
 void child_join(pid_t pid);
 void child_join_all(void);
 /* SIGKILL, and waits. */
 void child_kill(pid_t pid);
-/* Waits for any tracked child that has ended by itself without blocking: its pid, or 0. Asserts nothing. */
+/* Waits for any tracked child that has ended by itself without blocking: its pid, or 0. Asserts
+ * nothing. */
 bool child_ended(pid_t pid);
 /* Waits until the kernel reports the process as stopped. */
 void child_wait_stopped(pid_t pid);

@@ -8,7 +8,8 @@ static struct ringbus_node *nodes[NODES];
 int harness_ok(int rc, const char *call, const char *file, int line)
 {
 	if (rc < 0) {
-		print_error("%s = %d, %s: %s\n", call, rc, ringbus_strerror(rc), ringbus_error_detail());
+		print_error("%s = %d, %s: %s\n", call, rc, ringbus_strerror(rc),
+			    ringbus_error_detail());
 		_fail(file, line);
 	}
 	return rc;
@@ -18,8 +19,9 @@ void harness_fails(int rc, int code, const char *call, const char *file, int lin
 {
 	if (rc == code)
 		return;
-	print_error("%s = %d (%s: %s), expected %d (%s)\n", call, rc, rc < 0 ? ringbus_strerror(rc) : "success",
-		    ringbus_error_detail(), code, ringbus_strerror(code));
+	print_error("%s = %d (%s: %s), expected %d (%s)\n", call, rc,
+		    rc < 0 ? ringbus_strerror(rc) : "success", ringbus_error_detail(), code,
+		    ringbus_strerror(code));
 	_fail(file, line);
 }
 
@@ -90,7 +92,9 @@ struct ringbus_event *single(struct ringbus_node *node, const char *id)
 
 struct ringbus_event *multi(struct ringbus_node *node, const char *id)
 {
-	struct ringbus_event_options o = {.size = sizeof(o), .mode = RINGBUS_MULTI_EMISSION, .receive = true};
+	struct ringbus_event_options o = {.size = sizeof(o),
+					  .mode = RINGBUS_MULTI_EMISSION,
+					  .receive = true};
 	struct ringbus_event *event = NULL;
 
 	ok(ringbus_event_create(&event, node, id, &o));
@@ -135,12 +139,13 @@ void harness_pull_text(struct ringbus_node *node, const char *text, const char *
 	pull(node, &m);
 	if (m.size == strlen(text) && memcmp(m.data, text, m.size) == 0)
 		return;
-	print_error("received \"%.*s\", expected \"%s\"\n", (int)(m.size < 80 ? m.size : 80), (const char *)m.data,
-		    text);
+	print_error("received \"%.*s\", expected \"%s\"\n", (int)(m.size < 80 ? m.size : 80),
+		    (const char *)m.data, text);
 	_fail(file, line);
 }
 
-void pull_notice(struct ringbus_node *node, enum ringbus_notice notice, struct ringbus_message *message)
+void pull_notice(struct ringbus_node *node, enum ringbus_notice notice,
+		 struct ringbus_message *message)
 {
 	do {
 		ok(ringbus_next(node, message, RINGBUS_FOREVER));
@@ -158,8 +163,8 @@ void harness_pull_nothing(struct ringbus_node *node, const char *file, int line)
 	if (rc == -EAGAIN)
 		return;
 	if (rc == 0)
-		print_error("a message of %zu bytes came that nobody should get: \"%.*s\"\n", m.size,
-			    (int)(m.size < 80 ? m.size : 80), (const char *)m.data);
+		print_error("a message of %zu bytes came that nobody should get: \"%.*s\"\n",
+			    m.size, (int)(m.size < 80 ? m.size : 80), (const char *)m.data);
 	else
 		print_error("ringbus_next() = %d: %s\n", rc, ringbus_error_detail());
 	_fail(file, line);

@@ -23,7 +23,8 @@ static bool any_child;
 void harness_begin(void)
 {
 	if (!shared)
-		shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_true(shared != MAP_FAILED);
 	memset(shared, 0, sizeof(*shared));
 	memset(children, 0, sizeof(children));
@@ -46,12 +47,14 @@ bool harness_stop_on_sigterm(struct ringbus_service *service)
 {
 	pthread_t thread;
 
-	return pthread_create(&thread, NULL, wait_sigterm, service) == 0 && pthread_detach(thread) == 0;
+	return pthread_create(&thread, NULL, wait_sigterm, service) == 0 &&
+	       pthread_detach(thread) == 0;
 }
 
 void child_reset(void)
 {
-	static const int caught[] = {SIGBUS, SIGSEGV, SIGABRT, SIGFPE, SIGILL, SIGALRM, SIGTERM, SIGINT, SIGSYS};
+	static const int caught[] = {SIGBUS,  SIGSEGV, SIGABRT, SIGFPE, SIGILL,
+				     SIGALRM, SIGTERM, SIGINT,	SIGSYS};
 	sigset_t none;
 
 	for (unsigned i = 0; i < sizeof(caught) / sizeof(caught[0]); i++)
@@ -124,7 +127,8 @@ bool child_ended(pid_t pid)
 {
 	siginfo_t info = {0};
 
-	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	       info.si_pid == pid;
 }
 
 void child_wait_stopped(pid_t pid)
@@ -164,8 +168,8 @@ _Noreturn void harness_child_fail(const char *what, int rc, const char *file, in
 	const char *name = strrchr(file, '/') ? strrchr(file, '/') + 1 : file;
 
 	if (__atomic_exchange_n(&shared->noted, 1, __ATOMIC_ACQ_REL) == 0)
-		snprintf(shared->note, sizeof(shared->note), "%s:%d: %s: %d %s (%s)", name, line, what, rc,
-			 rc < 0 ? ringbus_strerror(rc) : "", ringbus_error_detail());
+		snprintf(shared->note, sizeof(shared->note), "%s:%d: %s: %d %s (%s)", name, line,
+			 what, rc, rc < 0 ? ringbus_strerror(rc) : "", ringbus_error_detail());
 	fprintf(stderr, "%s:%d: in child %d: %s: %d (%s)\n", name, line, (int)getpid(), what, rc,
 		ringbus_error_detail());
 	fflush(NULL);

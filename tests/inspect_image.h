@@ -185,8 +185,10 @@ static void image_build(struct image *i)
 	static const uint8_t uuid[16] = {1, 2, 3};
 
 	memset(i, 0, sizeof(*i));
-	i->g = (struct layout_geometry){
-		.nodes = NODES, .events = EVENTS, .ring_bytes = RING, .pool_bytes = 1 << 20};
+	i->g = (struct layout_geometry){.nodes = NODES,
+					.events = EVENTS,
+					.ring_bytes = RING,
+					.pool_bytes = 1 << 20};
 	assert_int_equal(layout_geometry_init(&i->g), 0);
 	i->ring_offset = i->g.fixed_bytes;
 	i->slab_offset = i->ring_offset + layout_ring_extent_bytes(&i->g);

@@ -73,7 +73,8 @@ asan() {
 }
 
 tsan() {
-	build build-tests-tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dbench=false || return
+	build build-tests-tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dbench=false \
+		-Dc_args="-include $PWD/tests/tsan.h" || return
 	TSAN_OPTIONS="die_after_fork=0:halt_on_error=1:second_deadlock_stack=1:suppressions=$PWD/tests/tsan.supp" \
 		HARNESS_SLOW=8 run build-tests-tsan tsan --suite quick --timeout-multiplier 8
 }
@@ -122,6 +123,7 @@ if build build-tests -Dbuildtype=debugoptimized; then
 		export STRESS_MESSAGES=5000000 WAKE_ROUNDS=300000 KILL_ROUNDS=600
 	fi
 	[ "$mode" = quick ] || run build-tests stress --suite stress
+	[ "$mode" != full ] || run build-tests soak --suite soak
 fi
 if [ "$mode" != quick ]; then
 	asan

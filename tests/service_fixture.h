@@ -36,7 +36,8 @@ static inline void leave(struct join_result *r)
 {
 	uint64_t word = slot_word(r->generation, r->pid, SLOT_JOINING);
 
-	assert_true(shm_cas(&r->region->bells[r->slot].slot, &word, slot_word(r->generation, r->pid, SLOT_LEFT)));
+	assert_true(shm_cas(&r->region->bells[r->slot].slot, &word,
+			    slot_word(r->generation, r->pid, SLOT_LEFT)));
 	peer_live_drop(r->region, r->slot);
 	ok(control_reap(r->region, rb_deadline_ns(10 * RB_SECOND)));
 	if (r->connection >= 0)
@@ -73,7 +74,9 @@ static inline const char *bus_file(void)
 
 static inline int try_service(void)
 {
-	struct ringbus_service_options options = {.size = sizeof(options), .port = bus_port(), .nodes = 8};
+	struct ringbus_service_options options = {.size = sizeof(options),
+						  .port = bus_port(),
+						  .nodes = 8};
 	struct ringbus_service *service;
 	int err = ringbus_service_open(&service, &options);
 

@@ -1,7 +1,9 @@
-/* stress_delivery.c: senders by receivers under load: nothing lost, nothing doubled, all in order and intact.
+/* stress_delivery.c: senders by receivers under load: nothing lost, nothing doubled, all in order
+ * and intact.
  *
- * STRESS_MESSAGES: messages of the whole program (default 1000000), spread over the scenarios. Sizes and bytes
- * follow from sender and sequence, so a lost, doubled, reordered or damaged message is seen at once.
+ * STRESS_MESSAGES: messages of the whole program (default 1000000), spread over the scenarios.
+ * Sizes and bytes follow from sender and sequence, so a lost, doubled, reordered or damaged message
+ * is seen at once.
  */
 #include "harness.h"
 
@@ -67,10 +69,12 @@ static void sender_main(uint64_t index)
 
 		payload_fill(data, size, index, i);
 		if (load.receivers == 1 && i % 8 == 3)
-			child_ok(ringbus_contact_address(node, &to, data, size, RINGBUS_SEND_MAX_NS));
+			child_ok(ringbus_contact_address(node, &to, data, size,
+							 RINGBUS_SEND_MAX_NS));
 		else
-			child_check(child_ok(ringbus_emit(event, data, size, RINGBUS_SEND_MAX_NS)) ==
-				    (int)load.receivers);
+			child_check(
+				child_ok(ringbus_emit(event, data, size, RINGBUS_SEND_MAX_NS)) ==
+				(int)load.receivers);
 	}
 	ringbus_node_close(node);
 	free(data);
@@ -178,10 +182,12 @@ static void run(unsigned senders, unsigned receivers, enum way way)
 	SCENARIO(n##_senders_to_one_by_next_lose_nothing, N_##n, 1, BY_NEXT)       \
 	SCENARIO(n##_senders_to_one_by_receive_lose_nothing, N_##n, 1, BY_RECEIVE) \
 	SCENARIO(n##_senders_to_one_by_fd_lose_nothing, N_##n, 1, BY_FD)
-#define TESTS(n)                                                                                                 \
-	BUS_TEST(n##_senders_to_one_by_handler_lose_nothing), BUS_TEST(n##_senders_to_one_by_poll_lose_nothing), \
-		BUS_TEST(n##_senders_to_one_by_next_lose_nothing),                                               \
-		BUS_TEST(n##_senders_to_one_by_receive_lose_nothing), BUS_TEST(n##_senders_to_one_by_fd_lose_nothing)
+#define TESTS(n)                                                      \
+	BUS_TEST(n##_senders_to_one_by_handler_lose_nothing),         \
+		BUS_TEST(n##_senders_to_one_by_poll_lose_nothing),    \
+		BUS_TEST(n##_senders_to_one_by_next_lose_nothing),    \
+		BUS_TEST(n##_senders_to_one_by_receive_lose_nothing), \
+		BUS_TEST(n##_senders_to_one_by_fd_lose_nothing)
 
 enum { N_two = 2, N_four = 4, N_eight = 8, N_sixteen = 16 };
 SENDERS(two)

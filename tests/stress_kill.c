@@ -1,9 +1,11 @@
-/* stress_kill.c: random SIGKILL of senders and receivers under traffic: whoever lives gets all that was accepted.
+/* stress_kill.c: random SIGKILL of senders and receivers under traffic: whoever lives gets all that
+ * was accepted.
  *
- * KILL_SEED replays a run, KILL_ROUNDS is its length. Each incarnation of a sender writes, outside the region, how many
- * of its emissions returned success: each stable receiver must have had that many of it, or one more (killed between
- * the emission and the note), intact and in order, and all of them before the notice of its death. The notice must come
- * to whoever was told that it joined (faster changes of one slot coalesce).
+ * KILL_SEED replays a run, KILL_ROUNDS is its length. Each incarnation of a sender writes, outside
+ * the region, how many of its emissions returned success: each stable receiver must have had that
+ * many of it, or one more (killed between the emission and the note), intact and in order, and all
+ * of them before the notice of its death. The notice must come to whoever was told that it joined
+ * (faster changes of one slot coalesce).
  */
 #include "harness.h"
 
@@ -91,7 +93,8 @@ static void stable_main(uint64_t index)
 		who = incarnation_of(&m.sender);
 		if (m.kind == RINGBUS_NOTICE) {
 			if (m.notice == RINGBUS_PEER_JOINED)
-				flag_set(SEEN + (unsigned)index * SLOTS + m.sender.slot, m.sender.generation);
+				flag_set(SEEN + (unsigned)index * SLOTS + m.sender.slot,
+					 m.sender.generation);
 			if (m.notice != RINGBUS_PEER_DIED || who == INCARNATIONS)
 				continue;
 			check_accepted(who, got[who]);
@@ -115,12 +118,14 @@ static uint64_t first_sequence(const struct ringbus_message *m, unsigned who)
 	if (m->size < 16)
 		return 0;
 	for (uint64_t i = 0; i <= flag_get(ACCEPTED + who) + 1; i++)
-		if (m->size == payload_size(&mix, who, i) && payload_matches(m->data, m->size, who, i))
+		if (m->size == payload_size(&mix, who, i) &&
+		    payload_matches(m->data, m->size, who, i))
 			return i + 1;
 	harness_child_fail("a damaged message", 0, __FILE__, __LINE__);
 }
 
-/* A receiver that will be killed: in order and intact from the first message that it sees of each sender. */
+/* A receiver that will be killed: in order and intact from the first message that it sees of each
+ * sender. */
 static void victim_main(uint64_t unused)
 {
 	struct ringbus_node *node = child_node(NULL);
@@ -155,7 +160,8 @@ struct cast {
 	unsigned next;
 };
 
-/* Lets the others make some progress: until a sender has had `more` accepted than now, or a child has failed. */
+/* Lets the others make some progress: until a sender has had `more` accepted than now, or a child
+ * has failed. */
 static void let_run(const struct cast *cast, unsigned who, uint64_t more)
 {
 	unsigned word = ACCEPTED + cast->incarnation[who];
@@ -175,7 +181,8 @@ static void kill_sender(struct cast *cast, unsigned who, bool wait_for_notice)
 	uint64_t address = flag_get(ADDRESS + cast->incarnation[who]), told = 0;
 
 	for (unsigned i = 0; address && i < STABLE; i++)
-		told += flag_get(SEEN + i * SLOTS + (unsigned)(address >> 32)) == (address & UINT32_MAX);
+		told += flag_get(SEEN + i * SLOTS + (unsigned)(address >> 32)) ==
+			(address & UINT32_MAX);
 	child_kill(cast->sender[who]);
 	if (wait_for_notice)
 		flag_wait(DIED + cast->incarnation[who], told);

@@ -1,4 +1,5 @@
-/* stress_service.c: the service is killed under load: no message is lost, the library reaps, a new service adopts.
+/* stress_service.c: the service is killed under load: no message is lost, the library reaps, a new
+ * service adopts.
  *
  * SERVICE_MESSAGES: length of the stream (default 1000000).
  */
@@ -36,7 +37,8 @@ static uint64_t take(struct ringbus_node *node, uint64_t next, uint64_t until)
 	return next;
 }
 
-static void no_message_is_lost_when_the_service_dies_and_new_nodes_join_after_its_restart(void **state)
+static void
+no_message_is_lost_when_the_service_dies_and_new_nodes_join_after_its_restart(void **state)
 {
 	uint64_t total = harness_number("SERVICE_MESSAGES", 1000000), next;
 	struct ringbus_node *node = node_open(), *late;

@@ -1,4 +1,5 @@
-/* stress_stop.c: a stopped process and one that never reads hold back nobody but who waits for them, and are not dead.
+/* stress_stop.c: a stopped process and one that never reads hold back nobody but who waits for
+ * them, and are not dead.
  *
  * STOP_SECONDS: how long the process stays stopped under the others' traffic (default 2).
  */
@@ -66,7 +67,8 @@ static void quick_main(uint64_t unused)
 	ringbus_node_close(node);
 }
 
-static int send_next(struct ringbus_event *event, uint64_t sender, uint64_t sequence, uint64_t timeout_ns)
+static int send_next(struct ringbus_event *event, uint64_t sender, uint64_t sequence,
+		     uint64_t timeout_ns)
 {
 	static uint8_t data[PAYLOAD_MAX];
 	size_t size = payload_size(&mix, sender, sequence);
@@ -111,7 +113,8 @@ static void run(bool stop)
 	sent = send_until_full(both);
 	ok(ringbus_node_held_back_by(node, &who));
 	assert_int_equal(who.slot, slow_address.slot);
-	for (end = harness_now_ns() + seconds * HARNESS_SECOND; harness_now_ns() < end || i < 20000; i++)
+	for (end = harness_now_ns() + seconds * HARNESS_SECOND; harness_now_ns() < end || i < 20000;
+	     i++)
 		assert_int_equal(ok(send_next(only, 2, i, RINGBUS_SEND_MAX_NS)), 1);
 	flag_wait(PROGRESS + 2, i);
 	fails(send_next(both, 1, sent, HARNESS_MS), -ETIMEDOUT);
@@ -159,8 +162,8 @@ static void busy_sender(uint64_t index)
 }
 
 /* Takes `count` messages of any sender, each in order. */
-static void take(struct ringbus_node *node, struct ringbus_event *const event[3], uint64_t next[3], unsigned who,
-		 uint64_t count)
+static void take(struct ringbus_node *node, struct ringbus_event *const event[3], uint64_t next[3],
+		 unsigned who, uint64_t count)
 {
 	struct ringbus_message m;
 

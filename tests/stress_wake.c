@@ -1,4 +1,5 @@
-/* stress_wake.c: both sides sleep before each message and nothing but a wake-up brings them back: a lost one hangs.
+/* stress_wake.c: both sides sleep before each message and nothing but a wake-up brings them back: a
+ * lost one hangs.
  *
  * No spinning, no safety wake. WAKE_ROUNDS: round trips of each test (default 100000).
  */
@@ -78,7 +79,8 @@ static int watch(struct ringbus_node *node)
 
 	if (way == BY_FD) {
 		epoll = epoll_create1(EPOLL_CLOEXEC);
-		child_check(epoll_ctl(epoll, EPOLL_CTL_ADD, child_ok(ringbus_node_fd(node)), &interest) == 0);
+		child_check(epoll_ctl(epoll, EPOLL_CTL_ADD, child_ok(ringbus_node_fd(node)),
+				      &interest) == 0);
 	}
 	return epoll;
 }
@@ -147,7 +149,8 @@ static void run(enum way how, unsigned count, uint64_t share)
 	for (unsigned i = 0; i < count; i++)
 		child_start(ping, i);
 	child_join_all();
-	print_message("  %.2f us a round trip\n", (double)(harness_now_ns() - begin) / 1000 / (double)(rounds * count));
+	print_message("  %.2f us a round trip\n",
+		      (double)(harness_now_ns() - begin) / 1000 / (double)(rounds * count));
 }
 
 static void no_wake_up_is_lost_between_two_sleeping_processes(void **state)

@@ -13,12 +13,12 @@ def number(pattern, text):
 
 
 def cmocka(text, result):
-    passed = len(re.findall(r"^\[       OK \]", text, re.M))
-    failed = number(r"^\[  FAILED  \] (\d+) test\(s\)", text)
+    ran = re.search(r"^\[==========\].*?(\d+) test\(s\) run\.", text, re.M)
+    if not ran:  # it died on the way
+        return len(re.findall(r"^\[       OK \]", text, re.M)), 1, 0
+    passed = number(r"^\[  PASSED  \] (\d+) test\(s\)", text)
     skipped = number(r"^\[  SKIPPED \] (\d+) test\(s\)", text)
-    if not re.search(r"^\[==========\].* run\.", text, re.M):
-        failed += 1  # it died on the way
-    return passed, failed, skipped
+    return passed, int(ran.group(1)) - passed - skipped, skipped
 
 
 def unittest(text, result):
@@ -63,7 +63,7 @@ def main():
             total = [a + b for a, b in zip(total, numbers)]
             text = test.get("stdout", "") + "\n" + test.get("stderr", "")
             if numbers[1]:
-                names = sorted(set(re.findall(r"^\[  FAILED  \] (\D\S*)$", text, re.M)))
+                names = sorted(set(re.findall(r"^\[  (?:FAILED  |ERROR   )\] ([A-Za-z]\S*)$", text, re.M)))
                 print(f"FAILED {path.split('/')[0]} {test['name']} ({test['result']}): {' '.join(names)}")
             if numbers[2]:
                 names = sorted(set(re.findall(r"^\[  SKIPPED \] (\D\S*)$", text, re.M)))

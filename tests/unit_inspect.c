@@ -315,14 +315,14 @@ struct breach {
 	const char *text; /* part of it */
 };
 
-#define SPOILER(name, action, severity, code, text)                                                \
-	static void spoil_##name(struct image *i)                                                  \
-	{                                                                                          \
-		action;                                                                            \
+#define SPOILER(name, action, severity, code, text) \
+	static void spoil_##name(struct image *i)   \
+	{                                           \
+		action;                             \
 	}
 BREACHES(SPOILER)
 
-#define BREACH(name, action, severity, code, text)                                                 \
+#define BREACH(name, action, severity, code, text) \
 	{"breach_is_found_" #name, spoil_##name, RINGBUS_INSPECT_##severity, code, text},
 static struct breach breaches[] = {BREACHES(BREACH)};
 

@@ -11,11 +11,11 @@ enum receive_letter {
 	LETTER_STRICT,
 };
 
-#define SINK_OPTIONS                                                                               \
-	{'f', "format", "FORMAT", "raw, line (a newline after each; the default) or json"},        \
-		{'s', "show-sender", NULL, "PID SLOT:GENERATION and a tab before each line"},      \
-	{                                                                                          \
-		LETTER_STRICT, "strict", NULL, "exit 5 if messages were lost"                      \
+#define SINK_OPTIONS                                                                          \
+	{'f', "format", "FORMAT", "raw, line (a newline after each; the default) or json"},   \
+		{'s', "show-sender", NULL, "PID SLOT:GENERATION and a tab before each line"}, \
+	{                                                                                     \
+		LETTER_STRICT, "strict", NULL, "exit 5 if messages were lost"                 \
 	}
 
 const struct verb_option subscribe_options[] = {
@@ -86,7 +86,8 @@ static bool sink_parse(struct sink *sink)
 }
 
 /* The members that messages and notices of a loss share. */
-static void json_open(struct sink *sink, struct cli_json *json, const struct ringbus_message *message)
+static void json_open(struct sink *sink, struct cli_json *json,
+		      const struct ringbus_message *message)
 {
 	bool event = sink->kind == RINGBUS_EVENT;
 	cli_json_begin(json, stdout, event ? "ringbus.subscribe/1" : "ringbus.listen/1", false);

@@ -12,10 +12,10 @@ enum send_letter {
 	LETTER_WAIT,
 };
 
-#define FEED_OPTIONS                                                                               \
-	{'l', "lines", NULL, "send each line of standard input as one message"},                   \
-	{                                                                                          \
-		'r', "rate", "N", "send at most N messages a second"                               \
+#define FEED_OPTIONS                                                             \
+	{'l', "lines", NULL, "send each line of standard input as one message"}, \
+	{                                                                        \
+		'r', "rate", "N", "send at most N messages a second"             \
 	}
 
 const struct verb_option emit_options[] = {

@@ -1,7 +1,7 @@
 /* ringbusd.c: the bootstrap service as a program. Level 6.
  *
- * The watchdog of the service manager is fed between two runs of the service's loop, so that what it says is true: a
- * timer stops the loop, and the loop must get there.
+ * The watchdog of the service manager is fed between two runs of the service's loop, so that what
+ * it says is true: a timer stops the loop, and the loop must get there.
  */
 #include "cli.h"
 #include "ringbus.h"
@@ -44,8 +44,8 @@ static bool is_journal(void)
 	unsigned long long dev, ino;
 	struct stat st;
 
-	return stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
-	       st.st_dev == dev && st.st_ino == ino;
+	return stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
+	       fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
 }
 
 /* ---- service manager ---- */
@@ -110,7 +110,8 @@ static void set_up_signals(void)
 	struct sigaction ignore = {.sa_handler = SIG_IGN};
 	unsigned long long us = for_us("WATCHDOG_USEC", "WATCHDOG_PID") / 2;
 	struct itimerval every = {
-		.it_interval = {.tv_sec = (time_t)(us / 1000000), .tv_usec = (suseconds_t)(us % 1000000)},
+		.it_interval = {.tv_sec = (time_t)(us / 1000000),
+				.tv_usec = (suseconds_t)(us % 1000000)},
 	};
 
 	sigaction(SIGTERM, &end, NULL);
@@ -137,7 +138,8 @@ static const char help[] =
 	"      --pool-bytes N    most payload memory of a node, 64K to 1024G (128M)\n"
 	"  -g, --group GROUP     share the bus with this group (needs a directory of its own)\n"
 	"      --linger SECONDS  end after the bus was empty so long (0: never)\n"
-	"  -q, --quiet           say nothing but errors; that the bus has a service already is none\n"
+	"  -q, --quiet           say nothing but errors; that the bus has a service already is "
+	"none\n"
 	"  -v, --verbose         say more\n"
 	"      --version         print the version\n"
 	"  -h, --help            print this\n"
@@ -153,7 +155,8 @@ struct settings {
 
 static int usage(const char *option, const char *value, const char *expected)
 {
-	fprintf(stderr, "ringbusd: %s: '%s' is not %s; see ringbusd --help\n", option, value, expected);
+	fprintf(stderr, "ringbusd: %s: '%s' is not %s; see ringbusd --help\n", option, value,
+		expected);
 	return CLI_USAGE;
 }
 
@@ -215,7 +218,8 @@ static int parse(struct settings *s, int argc, char **argv)
 	};
 	int option, err = 0;
 
-	while (err == 0 && (option = getopt_long(argc, argv, "p:d:n:e:g:qvh", options, NULL)) != -1) {
+	while (err == 0 &&
+	       (option = getopt_long(argc, argv, "p:d:n:e:g:qvh", options, NULL)) != -1) {
 		if (option == 'd') {
 			s->options.directory = optarg;
 		} else if (option == 'g') {
@@ -259,7 +263,8 @@ static int fail(const char *what, int err)
 /* Where the library looks, in its order. */
 static void region_path(const struct settings *s, unsigned port, char *out, size_t size)
 {
-	const char *directory = s->options.directory ? s->options.directory : secure_getenv("RINGBUS_DIR");
+	const char *directory =
+		s->options.directory ? s->options.directory : secure_getenv("RINGBUS_DIR");
 
 	if (directory && *directory) {
 		snprintf(out, size, "%s/%u.bus", directory, port);
@@ -305,7 +310,8 @@ int main(int argc, char **argv)
 		return fail("cannot serve", err);
 	if (!s.quiet) {
 		region_path(&s, ringbus_service_port(service), path, sizeof(path));
-		printf("ringbusd: bus on port %u, region %s\n", ringbus_service_port(service), path);
+		printf("ringbusd: bus on port %u, region %s\n", ringbus_service_port(service),
+		       path);
 		fflush(stdout);
 	}
 	err = serve();
