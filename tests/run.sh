@@ -47,10 +47,10 @@ build() {
 	say "build $dir $*"
 	mkdir -p "$dir"
 	if [ ! -f "$dir/build.ninja" ]; then
-		meson setup "$dir" --werror "$@" >"$dir/setup.log" 2>&1 || fails "setup of $dir" "$dir/setup.log" || return
+		meson setup "$dir" --werror "$@" >"$dir/setup.log" 2>&1
 	else
-		meson setup --reconfigure "$dir" "$@" >"$dir/setup.log" 2>&1 || fails "setup of $dir" "$dir/setup.log" || return
-	fi
+		meson setup --reconfigure "$dir" "$@" >"$dir/setup.log" 2>&1
+	fi || fails "setup of $dir" "$dir/setup.log" || return
 	ninja -C "$dir" >"$dir/ninja.log" 2>&1 || fails "build of $dir" "$dir/ninja.log"
 }
 
@@ -73,8 +73,8 @@ asan() {
 }
 
 tsan() {
-	build build-tests-tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dbench=false \
-		-Dc_args="-include $PWD/tests/tsan.h" || return
+	build build-tests-tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false \
+		-Dbench=false || return
 	TSAN_OPTIONS="die_after_fork=0:halt_on_error=1:second_deadlock_stack=1:suppressions=$PWD/tests/tsan.supp" \
 		HARNESS_SLOW=8 run build-tests-tsan tsan --suite quick --timeout-multiplier 8
 }
@@ -86,7 +86,8 @@ soak() {
 	while [ "$(date +%s)" -lt "$end" ]; do
 		seed=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 		if ! KILL_SEED=$seed KILL_ROUNDS=300 RINGBUSD=$PWD/build-tests/tools/ringbusd \
-			RINGBUS_TOOLS=$PWD/build-tests/tools build-tests/tests/stress_kill >build-tests/soak.log 2>&1; then
+			RINGBUS_TOOLS=$PWD/build-tests/tools \
+			build-tests/tests/stress_kill >build-tests/soak.log 2>&1; then
 			cat build-tests/soak.log
 			echo "replay: KILL_SEED=$seed KILL_ROUNDS=300 build-tests/tests/stress_kill"
 			echo "$passed passed, 1 failed, 0 skipped"

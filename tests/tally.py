@@ -9,7 +9,7 @@ import sys
 
 
 def number(pattern, text):
-    return sum(int(n) for n in re.findall(pattern, text))
+    return sum(int(n) for n in re.findall(pattern, text, re.M))
 
 
 def cmocka(text, result):
