@@ -22,18 +22,17 @@ uint64_t node_control_deadline(const struct ringbus_node *node)
 	return rb_deadline_ns(node->timeout_ns);
 }
 
-void node_suspect(struct ringbus_node *node, struct link_tx *tx)
+void node_suspect(struct ringbus_node *node, uint32_t slot)
 {
 	uint64_t now = rb_now_ns();
-	/* sync SLOT reader: the word that peer_check() proves; pairs SLOT writer in control_grant()
-	 */
-	uint64_t word = shm_load_acquire(&tx->bell->slot);
+	/* sync SLOT reader: the word that peer_check() proves; pairs SLOT writer in control_grant() */
+	uint64_t word = shm_load_acquire(&node->region->bells[slot].slot);
 
-	if (now - tx->checked_ns < RB_MS)
+	if (now - own_load(&node->checked_ns[slot]) < RB_MS)
 		return;
-	tx->checked_ns = now;
-	if (slot_state(word) == SLOT_LIVE && peer_check(node->region, tx->slot, word) == PEER_DEAD)
-		control_mark_dead(node->region, tx->slot, word);
+	own_store(&node->checked_ns[slot], now);
+	if (slot_state(word) == SLOT_LIVE && peer_check(node->region, slot, word) == PEER_DEAD)
+		control_mark_dead(node->region, slot, word);
 	else if (slot_state(word) != SLOT_DEAD && slot_state(word) != SLOT_LEFT)
 		return;
 	control_reap(node->region, rb_deadline_ns(10 * RB_MS));

@@ -28,7 +28,6 @@ struct link_tx {
 	uint64_t word;		  /* its slot word, LIVE, as last seen */
 	uint64_t generations;	  /* word 1 of our records */
 	uint64_t inbox_last;	  /* epoch that we woke last */
-	uint64_t checked_ns;	  /* when its life was last checked */
 	struct sent_chunk *sent;  /* circular, power of two */
 	uint32_t sent_first, sent_count, sent_capacity;
 	uint64_t sent_bytes;	 /* pool bytes that these descriptors pin */
@@ -108,6 +107,7 @@ struct ringbus_node {
 	uint32_t awake_streak, asleep_score;
 	pthread_mutex_t room_lock;
 	struct own_word signal_last[LAYOUT_NODES_MAX];
+	struct own_word checked_ns[LAYOUT_NODES_MAX]; /* when a peer's life was last looked at */
 	struct own_word
 		partner[LAYOUT_NODES_MAX]; /* slot words of those that we sent to, for notice.c */
 	struct own_word found;		   /* last answer of ringbus_contact()'s look-up */
@@ -273,6 +273,6 @@ void node_finish_close(struct ringbus_node *node);
 void node_close_now(struct ringbus_node *node);
 uint64_t node_control_deadline(const struct ringbus_node *node);
 /* Looks whether the owner of a slot lives, at most once a millisecond a peer; reaps it if not. */
-void node_suspect(struct ringbus_node *node, struct link_tx *tx);
+void node_suspect(struct ringbus_node *node, uint32_t slot);
 
 #endif

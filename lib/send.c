@@ -442,10 +442,8 @@ static int try_locked(const struct attempt *a)
 /* Who holds us back may be dead: then it is reaped here, so nobody waits for it. */
 static void suspect(struct ringbus_node *node)
 {
-	struct link_tx *tx = held_back.slot < LAYOUT_NODES_MAX ? node->tx[held_back.slot] : NULL;
-
-	if (tx)
-		node_suspect(node, tx);
+	if (held_back.slot < node->region->g.nodes)
+		node_suspect(node, held_back.slot);
 }
 
 /* Waits for room: whoever gives positions or borrows back rings our `room`. The wait ends by that,
