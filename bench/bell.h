@@ -1,4 +1,5 @@
-/* bell.h: the shortest correct sleep and wake on a futex, for the limits that sleep. One sleeper, one waker. */
+/* bell.h: the shortest correct sleep and wake on a futex, for the limits that sleep. One sleeper,
+ * one waker. */
 #ifndef BENCH_BELL_H
 #define BENCH_BELL_H
 

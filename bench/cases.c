@@ -60,7 +60,8 @@ static int case_row(struct table *table, const struct case_plan *plan, const str
 	if (own->transport->can & CAN_COUNT && !own->count)
 		own->count = case_count(own);
 	if (own->wait == WAIT_SPIN && !(own->transport->can & CAN_SPIN))
-		own->wait = WAIT_BLOCK; /* its threads would wait for the processor that the spinner holds */
+		own->wait = WAIT_BLOCK; /* its threads would wait for the processor that the spinner
+					   holds */
 	if (own->wait == WAIT_ADAPTIVE && !(own->transport->can & CAN_ADAPT))
 		own->wait = WAIT_BLOCK;
 	return 0;
@@ -90,7 +91,8 @@ static bool named(const char *names, const char *name)
 	return false;
 }
 
-/* The first limit that is among the rows from first on; else the raw line, if that is a limit here. */
+/* The first limit that is among the rows from first on; else the raw line, if that is a limit here.
+ */
 static void case_limit(struct table *table, unsigned first, const char *limits)
 {
 	for (const char *at = limits; at && *at; at += strcspn(at, ","), at += *at == ',') {
@@ -133,7 +135,8 @@ int case_add(struct table *table, const struct request *request, const struct ca
 			if (r < 0)
 				return r;
 		} else if (bench.transport && request->asked) {
-			fprintf(stderr, "%s: left out: %s %s\n", plan->title, bench.transport->name, why);
+			fprintf(stderr, "%s: left out: %s %s\n", plan->title, bench.transport->name,
+				why);
 		}
 	}
 	case_limit(table, first, plan->limits);
@@ -256,8 +259,8 @@ int cases_signal(struct table *table, const struct request *request)
 }
 
 #ifdef BENCH_RINGBUS
-static int case_special(struct table *table, const struct request *request, struct case_plan *plan, unsigned nodes,
-			void (*measure)(struct row *, struct run *))
+static int case_special(struct table *table, const struct request *request, struct case_plan *plan,
+			unsigned nodes, void (*measure)(struct row *, struct run *))
 {
 	struct request own = *request;
 	struct bench bench = request->bench;
@@ -286,7 +289,8 @@ int cases_join(struct table *table, const struct request *request)
 }
 
 /* The same twice: on an empty bus and on a crowded one; the first is the limit. */
-static int scale_pair(struct table *table, const struct request *request, struct case_plan *plan, struct bench *bench)
+static int scale_pair(struct table *table, const struct request *request, struct case_plan *plan,
+		      struct bench *bench)
 {
 	struct request own = *request;
 	unsigned first = table->count;

@@ -6,9 +6,9 @@
 
 struct request {
 	const char *transports; /* names with commas; NULL: the verb's own */
-	bool asked;             /* the user named them: say why one is left out */
+	bool asked;		/* the user named them: say why one is left out */
 	bool wait_asked, size_asked, subscribers_asked;
-	bool copy_asked;        /* --copy or --borrow */
+	bool copy_asked; /* --copy or --borrow */
 	struct bench bench;
 	unsigned runs, budget_s;
 	bool json, syscalls;
@@ -19,12 +19,13 @@ struct request {
 struct case_plan {
 	const char *verb, *title;
 	const char *transports;
-	const char *limits;     /* names with commas: the first that is measured; "line" is always there */
+	const char
+		*limits; /* names with commas: the first that is measured; "line" is always there */
 	enum row_metric metric;
-	bool one_cpu;           /* all processes on one processor */
-	bool all_cpus;          /* receivers on all but the first, else on the second */
-	bool counts;            /* only transports without content */
-	bool both_modes;        /* ringbus: in place and copied out */
+	bool one_cpu;	 /* all processes on one processor */
+	bool all_cpus;	 /* receivers on all but the first, else on the second */
+	bool counts;	 /* only transports without content */
+	bool both_modes; /* ringbus: in place and copied out */
 };
 
 /* Adds a row for each transport that can do it. Returns the number of rows, or -ENOMEM. */

@@ -8,7 +8,8 @@
 
 double clock_ns_per_tick = 1.0;
 
-/* The step, if these times are multiples of one; it need not be a whole number of ticks, so only the first few. */
+/* The step, if these times are multiples of one; it need not be a whole number of ticks, so only
+ * the first few. */
 static double clock_multiples(const uint16_t *times, uint64_t least)
 {
 	unsigned single = 0, multiples = 0, others = 0;
@@ -33,7 +34,8 @@ static double clock_multiples(const uint16_t *times, uint64_t least)
 	return multiples > 20 * others ? step : 0;
 }
 
-/* Some processors count in large steps: then times of different work are all multiples of the smallest. */
+/* Some processors count in large steps: then times of different work are all multiples of the
+ * smallest. */
 static double clock_step(void)
 {
 	static uint16_t times[SAMPLES];
@@ -47,7 +49,8 @@ static double clock_step(void)
 			continue;
 		took = clock_ticks() - before;
 		times[i] = took < UINT16_MAX ? (uint16_t)took : 0;
-		if (times[i] >= 8 && times[i] < least) /* less is a step of the virtual clock itself */
+		if (times[i] >= 8 &&
+		    times[i] < least) /* less is a step of the virtual clock itself */
 			least = times[i];
 	}
 	return clock_multiples(times, least);

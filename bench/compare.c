@@ -15,25 +15,40 @@ struct standard {
 	bool untouched;
 };
 
-#define RTT(what, bytes, names)                                                                    \
-	{ .plan = { "rtt", what, names, "spsc,line", METRIC_LATENCY, .both_modes = false },        \
-	  .flow = FLOW_RTT, .size = bytes }
-#define RATE(what, bytes, names, both)                                                             \
-	{ .plan = { "throughput", what, names, "spsc,memcpy", METRIC_RATE, .both_modes = both },   \
-	  .flow = FLOW_STREAM, .size = bytes }
-#define FAN(what, bytes, n, waits)                                                                 \
-	{ .plan = { "fanout", what, FANS, "spsc-fan", METRIC_RATE, .all_cpus = true },           \
-	  .flow = FLOW_STREAM, .size = bytes, .receivers = n, .wait = waits }
+#define RTT(what, bytes, names)                                                                 \
+	{                                                                                       \
+		.plan = {"rtt", what, names, "spsc,line", METRIC_LATENCY, .both_modes = false}, \
+		.flow = FLOW_RTT, .size = bytes                                                 \
+	}
+#define RATE(what, bytes, names, both)                                           \
+	{                                                                        \
+		.plan =                                                          \
+			{                                                        \
+				"throughput",  what,	    names,               \
+				"spsc,memcpy", METRIC_RATE, .both_modes = both}, \
+		.flow = FLOW_STREAM, .size = bytes                               \
+	}
+#define FAN(what, bytes, n, waits)                                                         \
+	{                                                                                  \
+		.plan = {"fanout", what, FANS, "spsc-fan", METRIC_RATE, .all_cpus = true}, \
+		.flow = FLOW_STREAM, .size = bytes, .receivers = n, .wait = waits          \
+	}
 
 static const struct standard standards[] = {
 	RTT("round trip 64 B, spinning", 64, ALL),
 	RTT("round trip 1 KiB, spinning", 1024, SOME ",unix,zmq"),
 	RTT("round trip 64 KiB, spinning", 65536, SOME ",unix,zmq"),
 	RTT("round trip 1 MiB, spinning", 1 << 20, SOME ",unix,zmq"),
-	{ .plan = { "rtt", "round trip 64 KiB, loan, not touched", "spsc,ringbus", "spsc,line", METRIC_LATENCY },
-	  .flow = FLOW_RTT, .size = 65536, .untouched = true },
-	{ .plan = { "rtt", "round trip 1 MiB, loan, not touched", "spsc,ringbus", "spsc,line", METRIC_LATENCY },
-	  .flow = FLOW_RTT, .size = 1 << 20, .untouched = true },
+	{.plan = {"rtt", "round trip 64 KiB, loan, not touched", "spsc,ringbus", "spsc,line",
+		  METRIC_LATENCY, .both_modes = false},
+	 .flow = FLOW_RTT,
+	 .size = 65536,
+	 .untouched = true},
+	{.plan = {"rtt", "round trip 1 MiB, loan, not touched", "spsc,ringbus", "spsc,line",
+		  METRIC_LATENCY, .both_modes = false},
+	 .flow = FLOW_RTT,
+	 .size = 1 << 20,
+	 .untouched = true},
 	RATE("throughput 8 B", 8, SOME ",memcpy", false),
 	RATE("throughput 64 B", 64, STREAMS ",ringbus-locked,memcpy", true),
 	RATE("throughput 256 B", 256, SOME ",memcpy", false),
@@ -41,10 +56,16 @@ static const struct standard standards[] = {
 	RATE("throughput 4 KiB", 4096, SOME ",memcpy", true),
 	RATE("throughput 64 KiB", 65536, STREAMS ",memcpy", true),
 	RATE("throughput 1 MiB", 1 << 20, STREAMS ",memcpy", true),
-	{ .plan = { "throughput", "descriptors, 1 MiB loans not touched", "spsc,ringbus", "spsc", METRIC_RATE },
-	  .flow = FLOW_STREAM, .size = 1 << 20, .untouched = true },
-	{ .plan = { "throughput", "throughput 64 B, two sending threads", "ringbus-locked", "", METRIC_RATE },
-	  .flow = FLOW_STREAM, .size = 64, .threads = 2 },
+	{.plan = {"throughput", "descriptors, 1 MiB loans not touched", "spsc,ringbus", "spsc",
+		  METRIC_RATE, .both_modes = false},
+	 .flow = FLOW_STREAM,
+	 .size = 1 << 20,
+	 .untouched = true},
+	{.plan = {"throughput", "throughput 64 B, two sending threads", "ringbus-locked", "",
+		  METRIC_RATE, .both_modes = false},
+	 .flow = FLOW_STREAM,
+	 .size = 64,
+	 .threads = 2},
 	FAN("fan-out 64 B to 1", 64, 1, WAIT_ADAPTIVE),
 	FAN("fan-out 64 B to 4", 64, 4, WAIT_ADAPTIVE),
 	FAN("fan-out 64 B to 16", 64, 16, WAIT_ADAPTIVE),
@@ -53,7 +74,8 @@ static const struct standard standards[] = {
 	FAN("fan-out 64 KiB to 16", 65536, 16, WAIT_ADAPTIVE),
 };
 
-static int compare_add(struct table *table, const struct request *request, const struct standard *standard)
+static int compare_add(struct table *table, const struct request *request,
+		       const struct standard *standard)
 {
 	struct bench bench = request->bench;
 

@@ -1,4 +1,5 @@
-/* fdpair.h: what the transports over file descriptors share: a pair of descriptors each way for each receiver. */
+/* fdpair.h: what the transports over file descriptors share: a pair of descriptors each way for
+ * each receiver. */
 #ifndef BENCH_FDPAIR_H
 #define BENCH_FDPAIR_H
 
@@ -19,9 +20,9 @@ struct fdpair_state {
 
 struct fdpair_end {
 	int rx;
-	bool stream;      /* reads may bring several messages, or a part of one */
+	bool stream; /* reads may bring several messages, or a part of one */
 	unsigned ports, at;
-	size_t sent;      /* bytes of the message under way to port at */
+	size_t sent; /* bytes of the message under way to port at */
 	size_t have, room;
 	unsigned char *buffer;
 	int tx[BENCH_RECEIVERS_MAX];

@@ -26,8 +26,8 @@ static double hist_value(unsigned bucket)
 	return ((double)(bucket % HIST_SUB + HIST_SUB) + 0.5) * (double)(1ull << shift);
 }
 
-/* The place of the want-th value among those that one step of the clock made equal, from -0.5 to 0.5, given the bucket
- * it is in and how many come before that. */
+/* The place of the want-th value among those that one step of the clock made equal, from -0.5 to
+ * 0.5, given the bucket it is in and how many come before that. */
 static double hist_inside(const struct hist *hist, unsigned bucket, uint64_t seen, uint64_t want)
 {
 	unsigned first = bucket, last = bucket;
@@ -97,8 +97,8 @@ void hist_export(const struct hist *hist, double scale, FILE *out)
 	}
 	fprintf(out, "#[Mean    = %12.3f, StdDeviation   = %12.3f]\n", mean,
 		hist->count ? sqrt(square / (double)hist->count) : 0);
-	fprintf(out, "#[Max     = %12.3f, Total count    = %12llu]\n",
-		(double)hist->max * scale, (unsigned long long)hist->count);
+	fprintf(out, "#[Max     = %12.3f, Total count    = %12llu]\n", (double)hist->max * scale,
+		(unsigned long long)hist->count);
 	fprintf(out, "#[Buckets = %12u, SubBuckets     = %12u]\n", HIST_BUCKETS / HIST_SUB,
 		HIST_SUB);
 }

@@ -1,4 +1,5 @@
-/* hist.h: a log-linear histogram of durations: 128 buckets for each power of two, so values are kept to 0.8 %. */
+/* hist.h: a log-linear histogram of durations: 128 buckets for each power of two, so values are
+ * kept to 0.8 %. */
 #ifndef BENCH_HIST_H
 #define BENCH_HIST_H
 
@@ -37,8 +38,8 @@ static inline void hist_add(struct hist *hist, uint64_t value)
 
 /* Adds from's counts to into. */
 void hist_merge(struct hist *into, const struct hist *from);
-/* The value that this share (0 to 1) of the values do not exceed, multiplied by scale. Values that the clock's steps
- * made equal are taken as spread evenly over one step. */
+/* The value that this share (0 to 1) of the values do not exceed, multiplied by scale. Values that
+ * the clock's steps made equal are taken as spread evenly over one step. */
 double hist_at(const struct hist *hist, double share, double scale);
 /* The clock's step, in the unit of the values; 0 if it has none. */
 extern double hist_step;

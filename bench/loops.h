@@ -1,8 +1,9 @@
 /* loops.h: the measured loops, the same for all transports.
  *
- * send(end, data, size) returns 1 when the message was taken, 0 to be called again, or a negative errno. take(end,
- * sink) hands what it got to sink_message() and returns 0 when there was nothing, or a negative errno. With WAIT_SPIN
- * neither sleeps. Both are constants here, so the compiler inlines them.
+ * send(end, data, size) returns 1 when the message was taken, 0 to be called again, or a negative
+ * errno. take(end, sink) hands what it got to sink_message() and returns 0 when there was nothing,
+ * or a negative errno. With WAIT_SPIN neither sleeps. Both are constants here, so the compiler
+ * inlines them.
  */
 #ifndef BENCH_LOOPS_H
 #define BENCH_LOOPS_H
@@ -35,7 +36,8 @@ LOOP_INLINE int loop_pull(struct bench *bench, void *end, struct sink *sink, loo
 }
 
 /* Round trips: a tenth to warm up, then measured. One reading of the clock for each. */
-LOOP_INLINE int loop_ping(struct bench *bench, void *end, struct flow *flow, loop_send send, loop_take take)
+LOOP_INLINE int loop_ping(struct bench *bench, void *end, struct flow *flow, loop_send send,
+			  loop_take take)
 {
 	uint64_t warm = bench->count ? bench->count / 10 : UINT64_MAX;
 	uint64_t total = bench->count ? bench->count : UINT64_MAX;
@@ -70,7 +72,9 @@ LOOP_INLINE int loop_ping(struct bench *bench, void *end, struct flow *flow, loo
 	return 0;
 }
 
-#define LOOP_WARM 32 /* messages before a receiver's time and calls count: the first ones make connections */
+#define LOOP_WARM                                                                                \
+	32 /* messages before a receiver's time and calls count: the first ones make connections \
+	    */
 
 static inline bool loop_warm(struct flow *flow)
 {
@@ -80,7 +84,8 @@ static inline bool loop_warm(struct flow *flow)
 	return true;
 }
 
-LOOP_INLINE int loop_pong(struct bench *bench, void *end, struct flow *flow, loop_send send, loop_take take)
+LOOP_INLINE int loop_pong(struct bench *bench, void *end, struct flow *flow, loop_send send,
+			  loop_take take)
 {
 	uint64_t answered = 0;
 	bool timed = false;
@@ -94,7 +99,8 @@ LOOP_INLINE int loop_pong(struct bench *bench, void *end, struct flow *flow, loo
 		for (; answered < flow->sink.received; answered++) {
 			uint64_t flag = flow->sink.ends ? 0 : MESSAGE_END;
 
-			r = loop_push(bench, end, source_prepare(&flow->source, answered, flag), send);
+			r = loop_push(bench, end, source_prepare(&flow->source, answered, flag),
+				      send);
 			if (r < 0)
 				return r;
 		}
@@ -104,7 +110,8 @@ LOOP_INLINE int loop_pong(struct bench *bench, void *end, struct flow *flow, loo
 }
 
 /* A stream: a fifth to warm up, then measured until the last message. */
-LOOP_INLINE int loop_feed(struct bench *bench, void *end, struct flow *flow, loop_send send, loop_take take)
+LOOP_INLINE int loop_feed(struct bench *bench, void *end, struct flow *flow, loop_send send,
+			  loop_take take)
 {
 	uint64_t ahead = (flow->source.mask + 1) / 2;
 	uint64_t look = bench->size >= 4096 ? 0 : 63;
@@ -134,8 +141,8 @@ LOOP_INLINE int loop_feed(struct bench *bench, void *end, struct flow *flow, loo
 			}
 		}
 		source_prepare(&flow->source, i + ahead, 0);
-		message = last ? source_prepare(&flow->source, i, last) :
-				 source_message(&flow->source, i);
+		message = last ? source_prepare(&flow->source, i, last)
+			       : source_message(&flow->source, i);
 		r = loop_push(bench, end, message, send);
 		if (r < 0)
 			return r;
@@ -148,7 +155,8 @@ LOOP_INLINE int loop_feed(struct bench *bench, void *end, struct flow *flow, loo
 	return 0;
 }
 
-LOOP_INLINE int loop_drain(struct bench *bench, void *end, struct flow *flow, loop_send send, loop_take take)
+LOOP_INLINE int loop_drain(struct bench *bench, void *end, struct flow *flow, loop_send send,
+			   loop_take take)
 {
 	bool timed = false;
 
@@ -165,7 +173,8 @@ LOOP_INLINE int loop_drain(struct bench *bench, void *end, struct flow *flow, lo
 }
 
 /* One message each pace_ns. The time of the send call is what is measured. */
-LOOP_INLINE int loop_pace(struct bench *bench, void *end, struct flow *flow, loop_send send, loop_take take)
+LOOP_INLINE int loop_pace(struct bench *bench, void *end, struct flow *flow, loop_send send,
+			  loop_take take)
 {
 	uint64_t step = clock_from_ns(bench->pace_ns);
 	uint64_t total = bench->count ? bench->count : bench->duration_ns / bench->pace_ns + 1;
@@ -196,19 +205,19 @@ LOOP_INLINE int loop_pace(struct bench *bench, void *end, struct flow *flow, loo
 }
 
 /* Makes the five loops of a transport; LOOPS_OF(stem) names them in its struct transport. */
-#define BENCH_LOOP(stem, loop, send, take)                                                         \
-	static int stem##_##loop(struct bench *bench, void *end, struct flow *flow)                \
-	{                                                                                          \
-		return loop_##loop(bench, end, flow, send, take);                                  \
+#define BENCH_LOOP(stem, loop, send, take)                                          \
+	static int stem##_##loop(struct bench *bench, void *end, struct flow *flow) \
+	{                                                                           \
+		return loop_##loop(bench, end, flow, send, take);                   \
 	}
-#define BENCH_LOOPS(stem, send, take)                                                              \
-	BENCH_LOOP(stem, ping, send, take)                                                         \
-	BENCH_LOOP(stem, pong, send, take)                                                         \
-	BENCH_LOOP(stem, feed, send, take)                                                         \
-	BENCH_LOOP(stem, drain, send, take)                                                        \
+#define BENCH_LOOPS(stem, send, take)       \
+	BENCH_LOOP(stem, ping, send, take)  \
+	BENCH_LOOP(stem, pong, send, take)  \
+	BENCH_LOOP(stem, feed, send, take)  \
+	BENCH_LOOP(stem, drain, send, take) \
 	BENCH_LOOP(stem, pace, send, take)
-#define LOOPS_OF(stem)                                                                             \
-	.ping = stem##_ping, .pong = stem##_pong, .feed = stem##_feed, .drain = stem##_drain,      \
+#define LOOPS_OF(stem)                                                                        \
+	.ping = stem##_ping, .pong = stem##_pong, .feed = stem##_feed, .drain = stem##_drain, \
 	.pace = stem##_pace
 
 #endif

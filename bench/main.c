@@ -12,14 +12,14 @@ struct verb {
 };
 
 static const struct verb verbs[] = {
-	{ "rtt", "round trips, one at a time", cases_rtt },
-	{ "throughput", "messages one way, as many as go", cases_throughput },
-	{ "fanout", "one sender, several receivers", cases_fanout },
-	{ "wake", "round trips between sleepers; what a send to a sleeper costs", cases_wake },
-	{ "signal", "signals without content", cases_signal },
-	{ "join", "from opening a node to its first message delivered", cases_join },
-	{ "scale", "many nodes and events; memory; idle time", cases_scale },
-	{ "compare", "the standard table of all these", cases_compare },
+	{"rtt", "round trips, one at a time", cases_rtt},
+	{"throughput", "messages one way, as many as go", cases_throughput},
+	{"fanout", "one sender, several receivers", cases_fanout},
+	{"wake", "round trips between sleepers; what a send to a sleeper costs", cases_wake},
+	{"signal", "signals without content", cases_signal},
+	{"join", "from opening a node to its first message delivered", cases_join},
+	{"scale", "many nodes and events; memory; idle time", cases_scale},
+	{"compare", "the standard table of all these", cases_compare},
 };
 
 enum {
@@ -35,29 +35,29 @@ enum {
 };
 
 static const struct option options[] = {
-	{ "transport", required_argument, NULL, 't' },
-	{ "size", required_argument, NULL, 's' },
-	{ "count", required_argument, NULL, 'n' },
-	{ "duration", required_argument, NULL, OPTION_DURATION },
-	{ "subscribers", required_argument, NULL, 'S' },
-	{ "threads", required_argument, NULL, OPTION_THREADS },
-	{ "wait", required_argument, NULL, 'w' },
-	{ "spin", required_argument, NULL, OPTION_SPIN },
-	{ "cpus", required_argument, NULL, 'c' },
-	{ "copy", no_argument, NULL, 'C' },
-	{ "borrow", no_argument, NULL, 'B' },
-	{ "loan", no_argument, NULL, OPTION_LOAN },
-	{ "untouched", no_argument, NULL, OPTION_UNTOUCHED },
-	{ "runs", required_argument, NULL, 'r' },
-	{ "budget", required_argument, NULL, OPTION_BUDGET },
-	{ "ring-bytes", required_argument, NULL, 'R' },
-	{ "syscalls", no_argument, NULL, OPTION_SYSCALLS },
-	{ "no-syscalls", no_argument, NULL, OPTION_NO_SYSCALLS },
-	{ "json", no_argument, NULL, 'j' },
-	{ "report", required_argument, NULL, 'd' },
-	{ "list", no_argument, NULL, OPTION_LIST },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 },
+	{"transport", required_argument, NULL, 't'},
+	{"size", required_argument, NULL, 's'},
+	{"count", required_argument, NULL, 'n'},
+	{"duration", required_argument, NULL, OPTION_DURATION},
+	{"subscribers", required_argument, NULL, 'S'},
+	{"threads", required_argument, NULL, OPTION_THREADS},
+	{"wait", required_argument, NULL, 'w'},
+	{"spin", required_argument, NULL, OPTION_SPIN},
+	{"cpus", required_argument, NULL, 'c'},
+	{"copy", no_argument, NULL, 'C'},
+	{"borrow", no_argument, NULL, 'B'},
+	{"loan", no_argument, NULL, OPTION_LOAN},
+	{"untouched", no_argument, NULL, OPTION_UNTOUCHED},
+	{"runs", required_argument, NULL, 'r'},
+	{"budget", required_argument, NULL, OPTION_BUDGET},
+	{"ring-bytes", required_argument, NULL, 'R'},
+	{"syscalls", no_argument, NULL, OPTION_SYSCALLS},
+	{"no-syscalls", no_argument, NULL, OPTION_NO_SYSCALLS},
+	{"json", no_argument, NULL, 'j'},
+	{"report", required_argument, NULL, 'd'},
+	{"list", no_argument, NULL, OPTION_LIST},
+	{"help", no_argument, NULL, 'h'},
+	{NULL, 0, NULL, 0},
 };
 
 static void usage(FILE *out)
@@ -68,25 +68,31 @@ static void usage(FILE *out)
 	fputs("\n"
 	      "  --transport NAME[,NAME...]  what to measure (--list shows the names)\n"
 	      "  --size BYTES                payload, with K, M or G (64)\n"
-	      "  --count N                   messages a run (default: as many as go in --duration)\n"
+	      "  --count N                   messages a run (default: as many as go in "
+	      "--duration)\n"
 	      "  --duration MS               of a run (100)\n"
 	      "  --subscribers N             receivers (fanout: 4)\n"
 	      "  --threads N                 sending threads, 1 or 2\n"
-	      "  --wait spin|block|adaptive  how a process waits (spin; fanout: adaptive; wake: block)\n"
+	      "  --wait spin|block|adaptive  how a process waits (spin; fanout: adaptive; wake: "
+	      "block)\n"
 	      "  --spin NS                   block: polling before sleep (0); adaptive: 50000\n"
 	      "  --cpus A,B[,...]            sender's processor, receivers' processors\n"
-	      "  --borrow | --copy           receivers look at messages in place (default), or copy them\n"
+	      "  --borrow | --copy           receivers look at messages in place (default), or "
+	      "copy them\n"
 	      "  --loan                      the sender writes in place\n"
 	      "  --untouched                 with --loan: only 8 bytes are written and read\n"
 	      "  --runs N                    passes over all transports, in turns (3)\n"
-	      "  --budget SECONDS            begin no pass that would not end in time (compare: 170)\n"
+	      "  --budget SECONDS            begin no pass that would not end in time (compare: "
+	      "170)\n"
 	      "  --ring-bytes BYTES          ring, pipe and socket buffers (256K)\n"
-	      "  --syscalls, --no-syscalls   also count system calls for each message, in a traced run\n"
+	      "  --syscalls, --no-syscalls   also count system calls for each message, in a traced "
+	      "run\n"
 	      "                              (compare: yes, others: no)\n"
 	      "  --json                      one JSON object a line instead of a table\n"
 	      "  --report DIR                also write rows.json and .hgrm files there\n"
 	      "  --list                      list the transports\n"
-	      "\nCompare figures of one pass only: virtual processors move between cores within seconds.\n",
+	      "\nCompare figures of one pass only: virtual processors move between cores within "
+	      "seconds.\n",
 	      out);
 }
 
@@ -105,7 +111,9 @@ static uint64_t number(const char *text, const char *name, uint64_t low, uint64_
 	errno = 0;
 	value = strtoull(text, &end, 10);
 	if (end != text && *end && strchr("KkMmGg", *end)) {
-		unsigned shift = *end == 'K' || *end == 'k' ? 10 : *end == 'M' || *end == 'm' ? 20 : 30;
+		unsigned shift = *end == 'K' || *end == 'k'   ? 10
+				 : *end == 'M' || *end == 'm' ? 20
+							      : 30;
 
 		if (value > UINT64_MAX >> shift)
 			errno = ERANGE;
@@ -113,8 +121,8 @@ static uint64_t number(const char *text, const char *name, uint64_t low, uint64_
 		end++;
 	}
 	if (end == text || *end || errno || *text == '-' || value < low || value > high) {
-		fprintf(stderr, "ringbus-bench: --%s %s: not a number from %llu to %llu\n", name, text,
-			(unsigned long long)low, (unsigned long long)high);
+		fprintf(stderr, "ringbus-bench: --%s %s: not a number from %llu to %llu\n", name,
+			text, (unsigned long long)low, (unsigned long long)high);
 		exit(2);
 	}
 	return value;
@@ -123,7 +131,8 @@ static uint64_t number(const char *text, const char *name, uint64_t low, uint64_
 static void parse_cpus(struct bench *bench, const char *text)
 {
 	bench->cpu_count = 0;
-	for (; *text && bench->cpu_count < BENCH_CPUS_MAX; text += strcspn(text, ","), text += *text == ',') {
+	for (; *text && bench->cpu_count < BENCH_CPUS_MAX;
+	     text += strcspn(text, ","), text += *text == ',') {
 		char one[16];
 
 		snprintf(one, sizeof(one), "%.*s", (int)strcspn(text, ","), text);
@@ -143,7 +152,8 @@ static int core_of(unsigned cpu)
 		core = (int)cpu;
 	if (file)
 		fclose(file);
-	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u/topology/physical_package_id", cpu);
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u/topology/physical_package_id",
+		 cpu);
 	file = fopen(path, "re");
 	if (file && fscanf(file, "%d", &package) != 1)
 		package = 0;
@@ -156,7 +166,7 @@ static int core_of(unsigned cpu)
 static void find_cpus(struct bench *bench)
 {
 	int cores[BENCH_CPUS_MAX];
-	bool taken[BENCH_CPUS_MAX] = { false };
+	bool taken[BENCH_CPUS_MAX] = {false};
 	cpu_set_t set;
 
 	CPU_ZERO(&set);
@@ -180,7 +190,7 @@ static void find_cpus(struct bench *bench)
 
 static void parse_wait(struct request *request, const char *text)
 {
-	static const char *const names[] = { "spin", "block", "adaptive" };
+	static const char *const names[] = {"spin", "block", "adaptive"};
 
 	for (unsigned i = 0; i < 3; i++)
 		if (!strcmp(text, names[i])) {
@@ -196,47 +206,102 @@ static void check_transports(const char *names)
 {
 	for (; *names; names += strcspn(names, ","), names += *names == ',')
 		if (!transport_find(names, strcspn(names, ","))) {
-			fprintf(stderr, "ringbus-bench: no transport %.*s in this build; see --list\n",
+			fprintf(stderr,
+				"ringbus-bench: no transport %.*s in this build; see --list\n",
 				(int)strcspn(names, ","), names);
 			exit(2);
 		}
 }
 
-static void parse_option(struct request *request, int option)
+/* What is measured. False: not one of these. */
+static bool parse_measure(struct request *request, int option)
 {
 	struct bench *bench = &request->bench;
 
+	switch (option) {
+	case 's':
+		bench->size = number(optarg, "size", 8, 1 << 30);
+		break;
+	case 'n':
+		bench->count = number(optarg, "count", 10, 1ull << 40);
+		break;
+	case OPTION_DURATION:
+		bench->duration_ns = 1000000 * number(optarg, "duration", 1, 10000);
+		break;
+	case 'S':
+		bench->receivers = (unsigned)number(optarg, "subscribers", 1, BENCH_RECEIVERS_MAX);
+		request->subscribers_asked = true;
+		break;
+	case OPTION_THREADS:
+		bench->threads = (unsigned)number(optarg, "threads", 1, BENCH_THREADS_MAX);
+		break;
+	case 'w':
+		parse_wait(request, optarg);
+		break;
+	case OPTION_SPIN:
+		bench->spin_ns = number(optarg, "spin", 0, 1000000000);
+		break;
+	case 'c':
+		parse_cpus(bench, optarg);
+		break;
+	case 'C':
+		bench->copy = true;
+		break;
+	case 'B':
+		bench->copy = false;
+		break;
+	case OPTION_LOAN:
+		bench->loan = true;
+		break;
+	case OPTION_UNTOUCHED:
+		bench->untouched = bench->loan = true;
+		break;
+	case 'R':
+		bench->ring_bytes = number(optarg, "ring-bytes", 4096, 1ull << 32);
+		break;
+	default:
+		return false;
+	}
+	return true;
+}
+
+/* How it is measured and told. */
+static void parse_option(struct request *request, int option)
+{
+	if (parse_measure(request, option))
+		return;
 	switch (option) {
 	case 't':
 		check_transports(optarg);
 		request->transports = optarg;
 		request->asked = true;
 		break;
-	case 's': bench->size = number(optarg, "size", 8, 1 << 30); break;
-	case 'n': bench->count = number(optarg, "count", 10, 1ull << 40); break;
-	case OPTION_DURATION: bench->duration_ns = 1000000 * number(optarg, "duration", 1, 10000); break;
-	case 'S':
-		bench->receivers = (unsigned)number(optarg, "subscribers", 1, BENCH_RECEIVERS_MAX);
-		request->subscribers_asked = true;
+	case 'r':
+		request->runs = (unsigned)number(optarg, "runs", 1, ROW_PASSES_MAX);
 		break;
-	case OPTION_THREADS: bench->threads = (unsigned)number(optarg, "threads", 1, BENCH_THREADS_MAX); break;
-	case 'w': parse_wait(request, optarg); break;
-	case OPTION_SPIN: bench->spin_ns = number(optarg, "spin", 0, 1000000000); break;
-	case 'c': parse_cpus(bench, optarg); break;
-	case 'C': bench->copy = true; break;
-	case 'B': bench->copy = false; break;
-	case OPTION_LOAN: bench->loan = true; break;
-	case OPTION_UNTOUCHED: bench->untouched = bench->loan = true; break;
-	case 'r': request->runs = (unsigned)number(optarg, "runs", 1, ROW_PASSES_MAX); break;
-	case OPTION_BUDGET: request->budget_s = (unsigned)number(optarg, "budget", 0, 100000); break;
-	case 'R': bench->ring_bytes = number(optarg, "ring-bytes", 4096, 1ull << 32); break;
-	case OPTION_SYSCALLS: request->syscalls = true; break;
-	case OPTION_NO_SYSCALLS: request->syscalls = false; break;
-	case 'j': request->json = true; break;
-	case 'd': request->report = optarg; break;
-	case OPTION_LIST: exit(list());
-	case 'h': usage(stdout); exit(0);
-	default: usage(stderr); exit(2);
+	case OPTION_BUDGET:
+		request->budget_s = (unsigned)number(optarg, "budget", 0, 100000);
+		break;
+	case OPTION_SYSCALLS:
+		request->syscalls = true;
+		break;
+	case OPTION_NO_SYSCALLS:
+		request->syscalls = false;
+		break;
+	case 'j':
+		request->json = true;
+		break;
+	case 'd':
+		request->report = optarg;
+		break;
+	case OPTION_LIST:
+		exit(list());
+	case 'h':
+		usage(stdout);
+		exit(0);
+	default:
+		usage(stderr);
+		exit(2);
 	}
 }
 
@@ -274,8 +339,8 @@ static const struct verb *find_verb(const char *name)
 
 static int measure(const struct verb *verb, const struct request *request)
 {
-	struct sigaction interrupt = { .sa_handler = on_interrupt };
-	struct table table = { 0 };
+	struct sigaction interrupt = {.sa_handler = on_interrupt};
+	struct table table = {0};
 	int r = verb->cases(&table, request);
 
 	if (r >= 0 && table.count == 0) {
@@ -300,13 +365,14 @@ static int measure(const struct verb *verb, const struct request *request)
 int main(int argc, char **argv)
 {
 	struct request request = {
-		.bench = {
-			.size = 64,
-			.duration_ns = 100000000,
-			.receivers = 1,
-			.threads = 1,
-			.ring_bytes = 256 << 10,
-		},
+		.bench =
+			{
+				.size = 64,
+				.duration_ns = 100000000,
+				.receivers = 1,
+				.threads = 1,
+				.ring_bytes = 256 << 10,
+			},
 		.runs = 3,
 	};
 	const struct verb *verb = find_verb(argv[1]);

@@ -8,11 +8,11 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#define FIGURE(name)                                                                               \
-	static double figure_##name(const struct row *row, const struct row_pass *pass)            \
-	{                                                                                          \
-		(void)row;                                                                         \
-		return pass->name;                                                                 \
+#define FIGURE(name)                                                                    \
+	static double figure_##name(const struct row *row, const struct row_pass *pass) \
+	{                                                                               \
+		(void)row;                                                              \
+		return pass->name;                                                      \
 	}
 FIGURE(p50)
 FIGURE(p90)
@@ -67,19 +67,21 @@ static void print_heading(const struct table *table, const struct row *row, FILE
 		if (other->group == row->group && other->bench.size > bytes)
 			bytes = other->bench.size; /* those that carry counts have 8 */
 	fprintf(out, "\n%s", row->title);
-	fprintf(out, " (%s, ring %s, cpus %u", size_text(bytes, size), size_text(bench->ring_bytes, ring),
-		bench->cpus[0]);
+	fprintf(out, " (%s, ring %s, cpus %u", size_text(bytes, size),
+		size_text(bench->ring_bytes, ring), bench->cpus[0]);
 	for (unsigned i = 1; i < bench->cpu_count && i < 4; i++)
 		fprintf(out, ",%u", bench->cpus[i]);
 	if (bench->wait == WAIT_BLOCK)
 		fprintf(out, ", spin %llu ns before sleep", (unsigned long long)bench->spin_ns);
 	fprintf(out, ")\n");
 	if (row->metric == METRIC_LATENCY)
-		fprintf(out, "%-16s %-15s %-8s %9s %9s %9s %9s %14s %9s %8s %8s\n", "transport", "mode", "wait",
-			"p50", "p99", "p99.9", "max", "x limit", "line", "cpu/msg", "calls");
+		fprintf(out, "%-16s %-15s %-8s %9s %9s %9s %9s %14s %9s %8s %8s\n", "transport",
+			"mode", "wait", "p50", "p99", "p99.9", "max", "x limit", "line", "cpu/msg",
+			"calls");
 	else
-		fprintf(out, "%-16s %-15s %-8s %9s %9s %9s %14s %9s %8s %8s %8s\n", "transport", "mode", "wait",
-			"M msg/s", "M del/s", "GB/s", "x limit", "line", "cpu tx", "cpu rx", "calls");
+		fprintf(out, "%-16s %-15s %-8s %9s %9s %9s %14s %9s %8s %8s %8s\n", "transport",
+			"mode", "wait", "M msg/s", "M del/s", "GB/s", "x limit", "line", "cpu tx",
+			"cpu rx", "calls");
 }
 
 static void print_ratio(const struct table *table, const struct row *row, FILE *out)
@@ -88,7 +90,8 @@ static void print_ratio(const struct table *table, const struct row *row, FILE *
 	char text[64] = "-";
 
 	if (ratio.known)
-		snprintf(text, sizeof(text), "%.2f (%.2f-%.2f)", ratio.median, ratio.low, ratio.high);
+		snprintf(text, sizeof(text), "%.2f (%.2f-%.2f)", ratio.median, ratio.low,
+			 ratio.high);
 	fprintf(out, " %14s", text);
 }
 
@@ -136,7 +139,8 @@ static void print_row(const struct table *table, const struct row *row, FILE *ou
 		print_time(out, row_median(row, figure_max));
 		print_ratio(table, row, out);
 		print_time(out, row_median(row, figure_line_ns));
-		fprintf(out, " %5.0f ns", row_median(row, figure_cpu_tx_ns) + row_median(row, figure_cpu_rx_ns));
+		fprintf(out, " %5.0f ns",
+			row_median(row, figure_cpu_tx_ns) + row_median(row, figure_cpu_rx_ns));
 	} else {
 		fprintf(out, " %9.3f %9.3f", rate / 1e6, deliveries / 1e6);
 		if (bench->transport->can & CAN_COUNT)
@@ -161,8 +165,10 @@ void table_print(const struct table *table, FILE *out)
 		print_row(table, row, out);
 	}
 	if (table->count)
-		fprintf(out, "\nx limit: this row's figure / %s's of the same pass, median (lowest-highest)."
-			     " line: one cache line to and fro, before and after.\n",
+		fprintf(out,
+			"\nx limit: this row's figure / %s's of the same pass, median "
+			"(lowest-highest)."
+			" line: one cache line to and fro, before and after.\n",
 			table->rows[0].limit ? "the limit" : "a limit");
 }
 
@@ -184,7 +190,8 @@ static void json_passes(const struct row *row, FILE *out)
 		const struct row_pass *pass = &row->pass[i];
 
 		fprintf(out,
-			"%s{\"p50_ns\":%.1f,\"p99_ns\":%.1f,\"msgs_per_s\":%.1f,\"line_before_ns\":%.1f,"
+			"%s{\"p50_ns\":%.1f,\"p99_ns\":%.1f,\"msgs_per_s\":%.1f,\"line_before_ns\":"
+			"%.1f,"
 			"\"line_after_ns\":%.1f,\"steal\":%.4f,\"switches\":%llu,\"disturbed\":%s}",
 			i ? "," : "", pass->p50, pass->p99, pass->msgs_per_s, pass->line_before_ns,
 			pass->line_after_ns, pass->steal, (unsigned long long)pass->switches,
@@ -203,9 +210,10 @@ static void json_settings(const struct row *row, FILE *out)
 	json_text(out, "transport", bench->transport->name);
 	json_text(out, "mode", row_mode(row));
 	json_text(out, "wait", row_wait(row));
-	fprintf(out, ",\"size\":%zu,\"spin_ns\":%llu,\"subscribers\":%u,\"threads\":%u", bench->size,
-		(unsigned long long)bench->spin_ns, bench->receivers, bench->threads);
-	fprintf(out, ",\"ring_bytes\":%zu,\"cpus\":[", row->ring_used ? row->ring_used : bench->ring_bytes);
+	fprintf(out, ",\"size\":%zu,\"spin_ns\":%llu,\"subscribers\":%u,\"threads\":%u",
+		bench->size, (unsigned long long)bench->spin_ns, bench->receivers, bench->threads);
+	fprintf(out, ",\"ring_bytes\":%zu,\"cpus\":[",
+		row->ring_used ? row->ring_used : bench->ring_bytes);
 	for (unsigned i = 0; i < bench->cpu_count; i++)
 		fprintf(out, "%s%u", i ? "," : "", bench->cpus[i]);
 	fprintf(out, "]");
@@ -221,22 +229,28 @@ static void json_row(const struct table *table, const struct row *row, FILE *out
 
 	json_settings(row, out);
 	if (row->metric == METRIC_LATENCY)
-		fprintf(out, ",\"p50_ns\":%.1f,\"p90_ns\":%.1f,\"p99_ns\":%.1f,\"p999_ns\":%.1f,\"max_ns\":%.1f",
-			row_median(row, figure_p50), row_median(row, figure_p90), row_median(row, figure_p99),
-			row_median(row, figure_p999), row_median(row, figure_max));
-	fprintf(out, ",\"msgs_per_s\":%.1f,\"deliveries_per_s\":%.1f,\"bytes_per_s\":%.1f", rate, deliveries,
+		fprintf(out,
+			",\"p50_ns\":%.1f,\"p90_ns\":%.1f,\"p99_ns\":%.1f,\"p999_ns\":%.1f,\"max_"
+			"ns\":%.1f",
+			row_median(row, figure_p50), row_median(row, figure_p90),
+			row_median(row, figure_p99), row_median(row, figure_p999),
+			row_median(row, figure_max));
+	fprintf(out, ",\"msgs_per_s\":%.1f,\"deliveries_per_s\":%.1f,\"bytes_per_s\":%.1f", rate,
+		deliveries,
 		bench->transport->can & CAN_COUNT ? 0 : deliveries * (double)bench->size);
-	fprintf(out, ",\"lost\":%llu,\"bad\":%llu", (unsigned long long)row->lost, (unsigned long long)row->bad);
-	fprintf(out, ",\"cpu_ns_per_msg\":%.1f,\"cpu_tx_ns_per_msg\":%.1f,\"cpu_rx_ns_per_msg\":%.1f", tx + rx, tx,
-		rx);
+	fprintf(out, ",\"lost\":%llu,\"bad\":%llu", (unsigned long long)row->lost,
+		(unsigned long long)row->bad);
+	fprintf(out,
+		",\"cpu_ns_per_msg\":%.1f,\"cpu_tx_ns_per_msg\":%.1f,\"cpu_rx_ns_per_msg\":%.1f",
+		tx + rx, tx, rx);
 	if (row->syscalls >= 0)
 		fprintf(out, ",\"syscalls_per_msg\":%.4f", row->syscalls);
 	fprintf(out, ",\"sleeps_per_msg\":%.4f", row_median(row, figure_sleeps));
 	fprintf(out, ",\"line_ns\":%.1f", row_median(row, figure_line_ns));
 	if (ratio.known) {
 		json_text(out, "limit", row->limit);
-		fprintf(out, ",\"ratio\":%.4f,\"ratio_low\":%.4f,\"ratio_high\":%.4f", ratio.median, ratio.low,
-			ratio.high);
+		fprintf(out, ",\"ratio\":%.4f,\"ratio_low\":%.4f,\"ratio_high\":%.4f", ratio.median,
+			ratio.low, ratio.high);
 	}
 	if (row->error)
 		json_text(out, "error", row->explain);

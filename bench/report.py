@@ -51,13 +51,15 @@ h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 p, dl { color: var(--soft); margin: .3rem 0; max-width: 75ch; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; }
 dt { font-weight: 600; color: var(--fg); } dd { margin: 0; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); gap: 1rem; }
+.plots { display: grid; gap: 1rem;
+ grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); }
 figure { margin: 0; } figcaption { font-weight: 600; margin-bottom: .2rem; }
 svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--fg); font: 12px system-ui, sans-serif; }
 svg .axis { stroke: var(--soft); } svg .grid { stroke: var(--rule); }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px; width: 100%; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px;
+ width: 100%; }
 th, td { padding: .18rem .55rem; text-align: right; white-space: nowrap; }
 th:nth-child(-n+3), td:nth-child(-n+3) { text-align: left; }
 th { border-bottom: 1px solid var(--rule); color: var(--soft); font-weight: 600; }
@@ -65,6 +67,13 @@ tr:nth-child(even) td { background: var(--row); }
 tr.own td:first-child { font-weight: 700; } tr.limit td { color: var(--soft); }
 td.mark { color: var(--mark); text-align: left; } td.bad { color: var(--bad); text-align: left; }
 """
+
+
+INTRODUCTION = """Each figure is the median over the passes. “×” is the figure divided by that of
+the named limit in the same pass: median (lowest–highest). For times smaller is better, for rates
+larger. “line” is the round trip of a single cache line just before and after: virtual processors
+move between cores within seconds, so compare rows with like lines only. “calls” are system calls
+for each message, counted in a run of its own. Every message is checked for order and content."""
 
 
 def colour(name):
@@ -105,6 +114,15 @@ def count_text(value):
         if value >= limit:
             return f"{value / limit:.3g} {unit}"
     return f"{value:.3g}"
+
+
+def is_ours(row):
+    return row["transport"].startswith("ringbus")
+
+
+def decades(values):
+    """The powers of ten around the values."""
+    return (10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values))))
 
 
 def is_latency(row):
@@ -174,7 +192,8 @@ class Plot:
     def tick_y(self, value, text):
         y = self.y(value)
         self.parts.append(
-            f'<line class="grid" x1="{self.LEFT}" x2="{self.WIDTH - self.RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<line class="grid" x1="{self.LEFT}" x2="{self.WIDTH - self.RIGHT}" '
+            f'y1="{y:.1f}" y2="{y:.1f}"/>'
             f'<text x="{self.LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{esc(text)}</text>'
         )
 
@@ -191,13 +210,15 @@ class Plot:
         width = 2.6 if name.startswith("ringbus") else 1.6
         path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
         self.parts.append(
-            f'<polyline fill="none" stroke="{colour(name)}" stroke-width="{width}"{dash} points="{path}">'
+            f'<polyline fill="none" stroke="{colour(name)}" stroke-width="{width}"{dash} '
+            f'points="{path}">'
             f"<title>{esc(title or name)}</title></polyline>"
         )
         if dots:
             for x, y in points:
                 self.parts.append(
-                    f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="3" fill="{colour(name)}">'
+                    f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="3" '
+                    f'fill="{colour(name)}">'
                     f"<title>{esc(name)}: {size_text(int(x))}, {count_text(y)}</title></circle>"
                 )
         self.legend.append(name)
@@ -207,10 +228,12 @@ class Plot:
         middle = (self.TOP + bottom) / 2
         parts = [
             *self.parts,
-            f'<path class="axis" fill="none" d="M{self.LEFT},{self.TOP}V{bottom}H{self.WIDTH - self.RIGHT}"/>',
+            f'<path class="axis" fill="none" '
+            f'd="M{self.LEFT},{self.TOP}V{bottom}H{self.WIDTH - self.RIGHT}"/>',
             f'<text x="{(self.LEFT + self.WIDTH) / 2}" y="{self.HEIGHT - 6}" '
             f'text-anchor="middle">{esc(self.x_label)}</text>',
-            f'<text transform="translate(12 {middle}) rotate(-90)" text-anchor="middle">{esc(self.y_label)}</text>',
+            f'<text transform="translate(12 {middle}) rotate(-90)" '
+            f'text-anchor="middle">{esc(self.y_label)}</text>',
         ]
         return svg_box(self.WIDTH, self.HEIGHT, parts, self.legend)
 
@@ -225,7 +248,8 @@ def svg_box(width, height, parts, legend):
             x, y = 0, y + 18
         dash = ' stroke-dasharray="5 4"' if name in LIMITS else ""
         keys.append(
-            f'<line x1="{x}" x2="{x + 16}" y1="{y - 4}" y2="{y - 4}" stroke="{colour(name)}" stroke-width="3"{dash}/>'
+            f'<line x1="{x}" x2="{x + 16}" y1="{y - 4}" y2="{y - 4}" '
+            f'stroke="{colour(name)}" stroke-width="3"{dash}/>'
             f'<text x="{x + 20}" y="{y}">{esc(name)}</text>'
         )
         x += step
@@ -248,24 +272,25 @@ def plot_percentiles(directory, rows):
     if not curves:
         return ""
     values = [y for _, points in curves for _, y in points]
-    plot = Plot((1, 1e5), (10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values)))),
-                "percentile", "")
+    plot = Plot((1, 1e5), decades(values), "percentile", "")
     plot.decades_y(decade_text)
-    for inverse, text in ((1, "0"), (2, "50"), (10, "90"), (100, "99"), (1e3, "99.9"), (1e4, "99.99"), (1e5, "99.999")):
+    ticks = {1: "0", 2: "50", 10: "90", 100: "99", 1e3: "99.9", 1e4: "99.99", 1e5: "99.999"}
+    for inverse, text in ticks.items():
         plot.tick_x(inverse, text)
     for row, points in curves:
         points = [(max(x, 1), y) for x, y in points if x <= 1e5]
-        plot.curve(row["transport"], points, title=f"{row['transport']}: p50 {time_text(row['p50_ns'])}")
+        title = f"{row['transport']}: p50 {time_text(row['p50_ns'])}"
+        plot.curve(row["transport"], points, title=title)
     return plot.svg()
 
 
 def plot_sizes(rows, figure_of, label):
     series = {}
     for row in rows:
-        if row["mode"] in ("count", "untouched", "loan, untouched") or row["subscribers"] > 1 or row["threads"] > 1:
-            continue
         name = row["transport"]
-        if name.startswith("ringbus") and row["mode"] == "copy":
+        if row["mode"] in ("count", "untouched", "loan, untouched") or row["threads"] > 1:
+            continue
+        if is_ours(row) and row["mode"] == "copy":
             continue
         if figure_of(row) > 0:
             series.setdefault(name, {})[row["size"]] = figure_of(row)
@@ -274,9 +299,7 @@ def plot_sizes(rows, figure_of, label):
         return ""
     sizes = sorted({size for points in series.values() for size in points})
     values = [value for points in series.values() for value in points.values()]
-    plot = Plot((sizes[0] * 0.8, sizes[-1] * 1.25),
-                (10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values)))),
-                "payload", label)
+    plot = Plot((sizes[0] * 0.8, sizes[-1] * 1.25), decades(values), "payload", label)
     plot.decades_y(count_text)
     for size in sizes:
         plot.tick_x(size, size_text(size))
@@ -285,7 +308,7 @@ def plot_sizes(rows, figure_of, label):
     return plot.svg()
 
 
-def plot_bars(rows, figure_of, text_of, limit_of=None):
+def plot_bars(rows, figure_of, text_of):
     """Horizontal bars, on a logarithmic scale where the values differ much."""
     rows = [row for row in rows if figure_of(row) > 0]
     if not rows:
@@ -303,12 +326,13 @@ def plot_bars(rows, figure_of, text_of, limit_of=None):
         else:
             share = value / high
         length = max(2, share * (width - left - 90))
-        name = row["transport"] + (" (copy)" if row["mode"] == "copy" and row["transport"].startswith("ringbus") else "")
+        name = row["transport"] + (" (copy)" if row["mode"] == "copy" and is_ours(row) else "")
         opacity = 0.55 if row["transport"] in LIMITS else 1
         parts.append(
             f'<text x="{left - 6}" y="{y + 13}" text-anchor="end">{esc(name)}</text>'
-            f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{step - 6}" rx="2" opacity="{opacity}" '
-            f'fill="{colour(row["transport"])}"><title>{esc(name)}: {esc(text_of(row))}</title></rect>'
+            f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{step - 6}" rx="2" '
+            f'opacity="{opacity}" fill="{colour(row["transport"])}">'
+            f"<title>{esc(name)}: {esc(text_of(row))}</title></rect>"
             f'<text x="{left + length + 5:.1f}" y="{y + 13}">{esc(text_of(row))}</text>'
         )
     height = 8 + len(rows) * step
@@ -345,10 +369,13 @@ def marks(row):
 
 def table_cells(row):
     calls = f"{row['syscalls_per_msg']:.3g}" if "syscalls_per_msg" in row else "–"
-    wait = row["wait"] + (f" {row['spin_ns']} ns" if row["wait"] != "spin" and row["spin_ns"] else "")
+    wait = row["wait"]
+    if wait != "spin" and row["spin_ns"]:
+        wait += f" {row['spin_ns']} ns"
     cells = [row["transport"], row["mode"], wait]
     if is_latency(row):
-        cells += [time_text(row[name]) for name in ("p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")]
+        names = ("p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")
+        cells += [time_text(row[name]) for name in names]
     else:
         cells += [count_text(row["msgs_per_s"]), count_text(row["deliveries_per_s"]),
                   count_text(row["bytes_per_s"]) + "B" if row["bytes_per_s"] else "–"]
@@ -360,11 +387,14 @@ def table_cells(row):
 def table(rows):
     latency = is_latency(rows[0])
     limit = next((row["limit"] for row in rows if "limit" in row), "limit")
-    figures = ["p50", "p90", "p99", "p99.9", "max"] if latency else ["messages/s", "deliveries/s", "bytes/s"]
-    heads = ["transport", "mode", "wait", *figures, f"× {limit}", "line", "ring", "cpu tx ns", "cpu rx ns", "calls", ""]
+    figures = ["messages/s", "deliveries/s", "bytes/s"]
+    if latency:
+        figures = ["p50", "p90", "p99", "p99.9", "max"]
+    heads = ["transport", "mode", "wait", *figures, f"× {limit}", "line", "ring"]
+    heads += ["cpu tx ns", "cpu rx ns", "calls", ""]
     out = ['<div class="scroll"><table><tr>', *(f"<th>{esc(head)}</th>" for head in heads), "</tr>"]
     for row in rows:
-        kind = "limit" if row["transport"] in LIMITS else "own" if row["transport"].startswith("ringbus") else "peer"
+        kind = "own" if is_ours(row) else "limit" if row["transport"] in LIMITS else "peer"
         text, bad = marks(row)
         out.append(f'<tr class="{kind}">')
         out += [f"<td>{esc(cell)}</td>" for cell in table_cells(row)]
@@ -384,19 +414,25 @@ def cases(rows):
 def plots(directory, rows):
     groups = cases(rows)
     out = []
+
+    def add(caption, svg):
+        out.append(figure(caption[0].upper() + caption[1:], svg))
+
     for (verb, case), group in groups.items():
-        if verb in ("rtt", "wake", "signal", "join") and is_latency(group[0]) and "64 KiB" not in case and "1 MiB" not in case:
-            out.append(figure(case[0].upper() + case[1:], plot_percentiles(directory, group)))
+        small = "64 KiB" not in case and "1 MiB" not in case
+        if verb in ("rtt", "wake", "signal", "join") and is_latency(group[0]) and small:
+            add(case, plot_percentiles(directory, group))
     streams = [row for row in rows if row["verb"] == "throughput" and not row.get("error")]
-    out.append(figure("Messages per second over payload", plot_sizes(streams, lambda r: r["msgs_per_s"], "messages/s")))
-    out.append(figure("Bytes per second over payload", plot_sizes(streams, lambda r: r["bytes_per_s"], "bytes/s")))
+    for unit, name in (("messages/s", "msgs_per_s"), ("bytes/s", "bytes_per_s")):
+        add(f"throughput over payload, {unit}", plot_sizes(streams, lambda r, n=name: r[n], unit))
     for (verb, case), group in groups.items():
         if verb == "fanout":
-            out.append(figure(case[0].upper() + case[1:] + ": deliveries per second",
-                              plot_bars(group, lambda r: r["deliveries_per_s"], lambda r: count_text(r["deliveries_per_s"]))))
+            rate = lambda r: r["deliveries_per_s"]
+            bars = plot_bars(group, rate, lambda r: count_text(rate(r)))
+            add(case + ": deliveries per second", bars)
         if verb == "wake":
-            out.append(figure(case[0].upper() + case[1:] + ": median",
-                              plot_bars(group, lambda r: r.get("p50_ns", 0), lambda r: time_text(r["p50_ns"]))))
+            time = lambda r: r.get("p50_ns", 0)
+            add(case + ": median", plot_bars(group, time, lambda r: time_text(time(r))))
     return '<div class="plots">' + "".join(out) + "</div>"
 
 
@@ -404,14 +440,16 @@ def machine_html(machine, rows):
     passes = max((len(row["passes"]) for row in rows), default=0)
     disturbed = sum(row.get("disturbed", 0) for row in rows)
     measured = sum(len(row["passes"]) for row in rows)
+    memory = machine.get("memory_bytes", 0)
     facts = [
         ("machine", f"{machine.get('cpu')}, {machine.get('processors')} processors, "
-                    f"{machine.get('memory_bytes', 0) / 2**30:.0f} GiB, {machine.get('architecture')}"),
+                    f"{memory / 2**30:.0f} GiB, {machine.get('architecture')}"),
         ("kernel", machine.get("kernel")),
         ("ringbus", machine.get("version")),
         ("compiler", machine.get("compiler")),
         ("date", machine.get("date")),
-        ("passes", f"{passes}, transports in turns; {disturbed} of {measured} measurements disturbed"),
+        ("passes", f"{passes}, transports in turns; "
+                   f"{disturbed} of {measured} measurements disturbed"),
     ]
     return "<dl>" + "".join(f"<dt>{esc(k)}</dt><dd>{esc(v)}</dd>" for k, v in facts) + "</dl>"
 
@@ -419,14 +457,11 @@ def machine_html(machine, rows):
 def page(directory, machine, rows):
     out = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>ringbus-bench</title>',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        "<title>ringbus-bench</title>",
         f"<style>{STYLE}</style></head><body><h1>ringbus-bench</h1>",
         machine_html(machine, rows),
-        "<p>Each figure is the median over the passes. “×” is the figure divided by that of the named limit in the "
-        "same pass: median (lowest–highest). For times smaller is better, for rates larger. “line” is the round trip "
-        "of a single cache line just before and after: virtual processors move between cores within seconds, so "
-        "compare rows with like lines only. “calls” are system calls for each message, counted in a run of its own. "
-        "Every message is checked for order and content.</p>",
+        f"<p>{INTRODUCTION}</p>",
         plots(directory, rows),
     ]
     verb = None
@@ -454,7 +489,7 @@ def figure_text(row):
 
 def best_other(group):
     others = [row for row in group
-              if row["transport"] not in LIMITS and not row["transport"].startswith("ringbus") and not row.get("error")]
+              if row["transport"] not in LIMITS and not is_ours(row) and not row.get("error")]
     if not others:
         return "–"
     key = (lambda r: r["p50_ns"]) if is_latency(others[0]) else (lambda r: -r["msgs_per_s"])
@@ -469,7 +504,7 @@ def markdown(machine, rows):
     ]
     for (_, case), group in cases(rows).items():
         for row in group:
-            if not row["transport"].startswith("ringbus"):
+            if not is_ours(row):
                 continue
             if row.get("error") or not (row.get("p50_ns") or row["msgs_per_s"]):
                 text = f"failed: {row['error']}" if row.get("error") else row.get("note", "")
@@ -479,18 +514,23 @@ def markdown(machine, rows):
             name = row["transport"] + (", copy" if row["mode"] == "copy" else "")
             if row.get("note"):
                 name += f" ({row['note']})"
-            limit_text = f"{limit['transport']} {figure_text(limit)}" if limit and limit is not row else "–"
-            out.append(f"| {case} | {name} | {figure_text(row)} | {limit_text} | {ratio_text(row)} | {best_other(group)} |")
+            limit_text = "–"
+            if limit and limit is not row:
+                limit_text = f"{limit['transport']} {figure_text(limit)}"
+            cells = [case, name, figure_text(row), limit_text, ratio_text(row), best_other(group)]
+            out.append("| " + " | ".join(cells) + " |")
     out.append("")
-    out.append(f"{machine.get('cpu')}, {machine.get('processors')} processors, Linux {machine.get('kernel')}, "
-               f"ringbus {machine.get('version')}, {machine.get('date')}. Medians of "
+    out.append(f"{machine.get('cpu')}, {machine.get('processors')} processors, "
+               f"Linux {machine.get('kernel')}, ringbus {machine.get('version')}, "
+               f"{machine.get('date')}. Medians of "
                f"{max((len(row['passes']) for row in rows), default=0)} passes.")
     return "\n".join(out) + "\n"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--markdown", action="store_true", help="a table for the README instead of a page")
+    parser.add_argument("--markdown", action="store_true",
+                        help="a table for the README instead of a page")
     parser.add_argument("directory", help="what ringbus-bench --report wrote")
     arguments = parser.parse_args()
     try:

@@ -27,13 +27,14 @@ int bus_error(int error, const char *call)
 {
 	const char *detail = ringbus_error_detail();
 
-	return bench_explain(error, "%s: %s%s%s", call, ringbus_strerror(error), *detail ? ": " : "", detail);
+	return bench_explain(error, "%s: %s%s%s", call, ringbus_strerror(error),
+			     *detail ? ": " : "", detail);
 }
 
 /* A port that nobody has at this moment. */
 static unsigned bus_free_port(void)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
 	socklen_t length = sizeof(address);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	unsigned port = 0;
@@ -50,7 +51,7 @@ static unsigned bus_free_port(void)
 /* The service process. Tells its first words through fd: 0, or an error with the text behind it. */
 static _Noreturn void bus_serve(const struct bench *bench, const struct bus *bus, int fd)
 {
-	struct sigaction stop = { .sa_handler = bus_on_stop };
+	struct sigaction stop = {.sa_handler = bus_on_stop};
 	struct ringbus_service_options options = {
 		.size = sizeof(options),
 		.port = bus->port,
@@ -67,7 +68,8 @@ static _Noreturn void bus_serve(const struct bench *bench, const struct bus *bus
 	signal(SIGINT, SIG_IGN);
 	r = ringbus_service_open(&bus_service, &options);
 	if (r < 0)
-		snprintf(words, sizeof(words), "%d service: %s: %s", r, ringbus_strerror(r), ringbus_error_detail());
+		snprintf(words, sizeof(words), "%d service: %s: %s", r, ringbus_strerror(r),
+			 ringbus_error_detail());
 	sigaction(SIGTERM, &stop, NULL);
 	if (write(fd, words, sizeof(words)) < 0 || r < 0)
 		_exit(1);
@@ -117,7 +119,8 @@ int bus_join(const struct bus *bus, const struct bench *bench, const char *name,
 	return r < 0 ? bus_error(r, "ringbus_node_open") : 0;
 }
 
-static int bus_fill(const struct bench *bench, struct ringbus_node *node, unsigned number, unsigned count)
+static int bus_fill(const struct bench *bench, struct ringbus_node *node, unsigned number,
+		    unsigned count)
 {
 	char id[64];
 
@@ -134,8 +137,8 @@ static int bus_fill(const struct bench *bench, struct ringbus_node *node, unsign
 }
 
 /* An idle node: joins, makes its share of the events, says "" or what failed, and sleeps. */
-static _Noreturn void bus_idle(const struct bus *bus, const struct bench *bench, unsigned number, unsigned count,
-			       int fd)
+static _Noreturn void bus_idle(const struct bus *bus, const struct bench *bench, unsigned number,
+			       unsigned count, int fd)
 {
 	struct bench own = *bench;
 	struct ringbus_node *node;
@@ -247,7 +250,8 @@ uint64_t bus_bytes(const struct bus *bus)
 	struct stat status;
 
 	while (directory && (entry = readdir(directory)))
-		if (!fstatat(dirfd(directory), entry->d_name, &status, 0) && S_ISREG(status.st_mode))
+		if (!fstatat(dirfd(directory), entry->d_name, &status, 0) &&
+		    S_ISREG(status.st_mode))
 			bytes += (uint64_t)status.st_blocks * 512;
 	if (directory)
 		closedir(directory);

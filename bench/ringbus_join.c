@@ -1,4 +1,5 @@
-/* ringbus_join.c: from opening a node to the first message delivered, each time in a fresh process. */
+/* ringbus_join.c: from opening a node to the first message delivered, each time in a fresh process.
+ */
 #include "cases.h"
 #include "ringbus_bus.h"
 
@@ -90,8 +91,8 @@ static int join_rounds(struct bench *bench, struct join_shared *shared, pid_t re
 	}
 	while (__atomic_load_n(&shared->hist.count, __ATOMIC_ACQUIRE) < JOIN_ROUNDS) {
 		if (clock_of(CLOCK_MONOTONIC) > until)
-			return bench_explain(-ETIMEDOUT, "%u messages of %u came", (unsigned)shared->hist.count,
-					     JOIN_ROUNDS);
+			return bench_explain(-ETIMEDOUT, "%u messages of %u came",
+					     (unsigned)shared->hist.count, JOIN_ROUNDS);
 		usleep(1000);
 	}
 	return 0;

@@ -84,16 +84,18 @@ void ringbus_measure_idle(struct row *row, struct run *run)
 		most = bytes > most ? bytes : most;
 	}
 	snprintf(row->note, sizeof(row->note),
-		 "%u idle nodes: %.4f %% of one processor, files %llu KiB, private memory of a node %llu KiB",
+		 "%u idle nodes: %.4f %% of one processor, files %llu KiB, private memory of a "
+		 "node %llu KiB",
 		 bus->extra_count, share * 100, (unsigned long long)bus_bytes(bus) >> 10,
 		 (unsigned long long)(most > base ? most - base : 0) >> 10);
 	bus_stop(bus);
 }
 
-static int scale_talk(const struct bus *bus, const struct bench *bench, uint64_t *before, uint64_t *after)
+static int scale_talk(const struct bus *bus, const struct bench *bench, uint64_t *before,
+		      uint64_t *after)
 {
-	struct ringbus_node *nodes[2] = { NULL, NULL };
-	unsigned char data[256] = { 0 };
+	struct ringbus_node *nodes[2] = {NULL, NULL};
+	unsigned char data[256] = {0};
 	struct ringbus_address to;
 	int r = bus_join(bus, bench, "bench/0", true, &nodes[0]);
 
@@ -144,7 +146,8 @@ void ringbus_measure_memory(struct row *row, struct run *run)
 		run->error = bench_explain(-ECHILD, "the talking pair failed");
 	close(fds[0]);
 	waitpid(pid, &status, 0);
-	snprintf(row->note, sizeof(row->note), "ring of %zu KiB: a pair adds %llu KiB to %llu KiB of files",
+	snprintf(row->note, sizeof(row->note),
+		 "ring of %zu KiB: a pair adds %llu KiB to %llu KiB of files",
 		 bench->ring_bytes >> 10, (unsigned long long)(after - before) >> 10,
 		 (unsigned long long)before >> 10);
 	bus_stop(bus);

@@ -106,13 +106,14 @@ static int row_count_syscalls(struct row *row, struct run *run)
 	return 0;
 }
 
-static void progress(const struct row *row, unsigned pass, unsigned passes, unsigned at, unsigned count)
+static void progress(const struct row *row, unsigned pass, unsigned passes, unsigned at,
+		     unsigned count)
 {
 	if (!isatty(STDERR_FILENO))
 		return;
 	if (row)
-		fprintf(stderr, "\r\033[Kpass %u of %u, %u of %u: %s %s", pass + 1, passes, at + 1, count,
-			row->title, row->bench.transport->name);
+		fprintf(stderr, "\r\033[Kpass %u of %u, %u of %u: %s %s", pass + 1, passes, at + 1,
+			count, row->title, row->bench.transport->name);
 	else
 		fprintf(stderr, "\r\033[K");
 }
@@ -173,7 +174,8 @@ static double median(double *values, unsigned count)
 	return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
-double row_median(const struct row *row, double (*figure)(const struct row *, const struct row_pass *))
+double row_median(const struct row *row,
+		  double (*figure)(const struct row *, const struct row_pass *))
 {
 	double values[ROW_PASSES_MAX];
 
@@ -195,7 +197,7 @@ struct row_ratio row_ratio(const struct table *table, const struct row *row)
 {
 	const struct row *limit = row_limit(table, row);
 	bool line = !limit && row->limit && !strcmp(row->limit, "line");
-	struct row_ratio ratio = { 0 };
+	struct row_ratio ratio = {0};
 	double values[ROW_PASSES_MAX];
 	unsigned count = 0;
 
@@ -230,7 +232,7 @@ const char *row_mode(const struct row *row)
 
 const char *row_wait(const struct row *row)
 {
-	static const char *const names[] = { "spin", "block", "adaptive" };
+	static const char *const names[] = {"spin", "block", "adaptive"};
 
 	return names[row->bench.wait];
 }

@@ -24,20 +24,20 @@ struct row_pass {
 
 struct row {
 	const char *verb;
-	const char *title;      /* of the case: rows with the same title are compared */
-	unsigned group;         /* number of the case */
+	const char *title; /* of the case: rows with the same title are compared */
+	unsigned group;	   /* number of the case */
 	enum row_metric metric;
 	struct bench bench;
-	const char *limit;      /* name of the transport to compare with; "line": the raw line */
+	const char *limit; /* name of the transport to compare with; "line": the raw line */
 	unsigned passes;
 	struct row_pass pass[ROW_PASSES_MAX];
 	struct hist hist;
 	uint64_t lost, bad;
-	double syscalls;        /* for each message; negative: not counted */
+	double syscalls; /* for each message; negative: not counted */
 	size_t ring_used;
 	int error;
 	char explain[160];
-	char note[160];         /* what else is to be said */
+	char note[160]; /* what else is to be said */
 	/* how it is measured; NULL: by run_once() */
 	void (*measure)(struct row *row, struct run *run);
 };
@@ -56,12 +56,13 @@ struct row_ratio {
 /* Adds a row; NULL: no memory. */
 struct row *table_add(struct table *table);
 void table_free(struct table *table);
-/* Measures all rows passes times, taking turns; begins no pass that would not end within budget_s seconds (0: any).
- * Progress on standard error when that is a terminal. */
+/* Measures all rows passes times, taking turns; begins no pass that would not end within budget_s
+ * seconds (0: any). Progress on standard error when that is a terminal. */
 int table_measure(struct table *table, unsigned passes, unsigned budget_s, bool count_syscalls);
 /* The figure that is compared. */
 double row_figure(const struct row *row, const struct row_pass *pass);
-double row_median(const struct row *row, double (*figure)(const struct row *, const struct row_pass *));
+double row_median(const struct row *row,
+		  double (*figure)(const struct row *, const struct row_pass *));
 /* This row's figure / the limit's of the same passes. */
 struct row_ratio row_ratio(const struct table *table, const struct row *row);
 const char *row_mode(const struct row *row);

@@ -137,7 +137,8 @@ static void *run_feed_thread(void *opaque)
 {
 	struct run_thread *thread = opaque;
 
-	thread->flow->error = thread->bench->transport->feed(thread->bench, thread->end, thread->flow);
+	thread->flow->error =
+		thread->bench->transport->feed(thread->bench, thread->end, thread->flow);
 	return NULL;
 }
 
@@ -149,7 +150,7 @@ static int run_feed(struct bench *bench, void *end, struct flow *flow, struct fl
 	int r;
 
 	for (unsigned i = 1; i < bench->threads; i++) {
-		threads[i] = (struct run_thread){ bench, end, &others[i] };
+		threads[i] = (struct run_thread){bench, end, &others[i]};
 		r = run_prepare(bench, &others[i], i);
 		if (r < 0 || pthread_create(&ids[i], NULL, run_feed_thread, &threads[i]))
 			return -ENOMEM;
@@ -169,7 +170,8 @@ static int run_flow(struct bench *bench, void *end, unsigned self, struct contro
 	struct flow *flow = &control->flows[self];
 
 	if (self > 0)
-		return (bench->flow == FLOW_RTT ? transport->pong : transport->drain)(bench, end, flow);
+		return (bench->flow == FLOW_RTT ? transport->pong : transport->drain)(bench, end,
+										      flow);
 	if (bench->flow == FLOW_RTT)
 		return transport->ping(bench, end, flow);
 	if (bench->flow == FLOW_PACED)
@@ -268,13 +270,13 @@ static int run_wait(const pid_t *pids, unsigned count)
 
 static uint64_t run_ticks_stolen(void)
 {
-	unsigned long long t[8] = { 0 };
+	unsigned long long t[8] = {0};
 	FILE *file = fopen("/proc/stat", "re");
 
 	if (!file)
 		return 0;
-	if (fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2], &t[3], &t[4],
-		   &t[5], &t[6], &t[7]) != 8)
+	if (fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2], &t[3],
+		   &t[4], &t[5], &t[6], &t[7]) != 8)
 		t[7] = 0;
 	fclose(file);
 	return t[7];
@@ -316,7 +318,8 @@ static void run_collect(const struct bench *bench, const struct control *control
 		run->seconds = (double)clock_ns(end - start) / 1e9;
 }
 
-/* Disturbed: the hypervisor took more than 1 % of the time, or processes that had a processor each lost it often. */
+/* Disturbed: the hypervisor took more than 1 % of the time, or processes that had a processor each
+ * lost it often. */
 static void run_judge(const struct bench *bench, uint64_t stolen, double wall, struct run *run)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -331,9 +334,9 @@ static int run_processes(struct bench *bench, bool trace, struct control *contro
 {
 	unsigned count = bench->receivers + 1;
 	pid_t pids[1 + BENCH_RECEIVERS_MAX];
-	struct itimerval limit = { .it_value.tv_sec = bench->count ? 60 : 15 };
-	struct itimerval none = { .it_value.tv_sec = 0 };
-	struct sigaction alarmed = { .sa_handler = run_on_alarm };
+	struct itimerval limit = {.it_value.tv_sec = bench->count ? 60 : 15};
+	struct itimerval none = {.it_value.tv_sec = 0};
+	struct sigaction alarmed = {.sa_handler = run_on_alarm};
 	int r = 0;
 
 	sigaction(SIGALRM, &alarmed, NULL);
@@ -402,7 +405,7 @@ double run_line(const struct bench *bench)
 		.receivers = 1,
 		.threads = 1,
 		.cpu_count = bench->cpu_count < 2 ? bench->cpu_count : 2,
-		.cpus = { bench->cpus[0], bench->cpus[1] },
+		.cpus = {bench->cpus[0], bench->cpus[1]},
 	};
 	struct run *run;
 	double ns;

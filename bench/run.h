@@ -9,17 +9,18 @@
 
 /* What one measurement gave. Times are nanoseconds. */
 struct run {
-	int error;            /* negative errno; explain has the words */
+	int error; /* negative errno; explain has the words */
 	char explain[160];
-	struct hist hist;     /* ticks; empty for streams */
-	uint64_t messages;    /* sent in the timed part, by all threads */
-	double seconds;       /* from the first timed send to the last receipt; 0 where there is no stream */
+	struct hist hist;  /* ticks; empty for streams */
+	uint64_t messages; /* sent in the timed part, by all threads */
+	double seconds; /* from the first timed send to the last receipt; 0 where there is no stream
+			 */
 	double cpu_tx_ns, cpu_rx_ns; /* for each message sent */
 	uint64_t lost, bad;
-	uint64_t switches;    /* involuntary, all processes */
-	uint64_t sleeps;      /* voluntary switches, all processes */
-	double steal;         /* share of the machine's time that the hypervisor took */
-	uint64_t syscalls;    /* when traced */
+	uint64_t switches; /* involuntary, all processes */
+	uint64_t sleeps;   /* voluntary switches, all processes */
+	double steal;	   /* share of the machine's time that the hypervisor took */
+	uint64_t syscalls; /* when traced */
 	size_t ring_used;
 	bool disturbed;
 };

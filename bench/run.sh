@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs the standard table (under 10 minutes) and writes a page with plots: OUT/report.html, OUT/rows.json, OUT/table.md
-# and OUT/*.hgrm.
+# Runs the standard table (under 10 minutes) and writes a page with plots: OUT/report.html,
+# OUT/rows.json, OUT/table.md and OUT/*.hgrm.
 #
 # Usage: bench/run.sh [-b BUILD] [-r RUNS] [-o OUT] [ringbus-bench options]
 # BUILD is a Meson build directory; without it a release build is made in build-bench.

@@ -1,4 +1,5 @@
-/* t_futex.c: the limit of sleeping: a counter each way, FUTEX_WAIT and, when the other side sleeps, FUTEX_WAKE. */
+/* t_futex.c: the limit of sleeping: a counter each way, FUTEX_WAIT and, when the other side sleeps,
+ * FUTEX_WAKE. */
 #include "bell.h"
 #include "loops.h"
 

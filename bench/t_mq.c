@@ -45,7 +45,7 @@ static int mq_take(void *opaque, struct sink *sink)
 /* Makes a queue and takes its name away at once. */
 static int mq_make(struct bench *bench, unsigned number, mqd_t *queue)
 {
-	struct mq_attr attributes = { .mq_maxmsg = 10, .mq_msgsize = (long)bench->size };
+	struct mq_attr attributes = {.mq_maxmsg = 10, .mq_msgsize = (long)bench->size};
 	int flags = O_CREAT | O_EXCL | O_RDWR | (bench->wait == WAIT_SPIN ? O_NONBLOCK : 0);
 	char name[64];
 

@@ -1,4 +1,5 @@
-/* t_nng.c: nng over its abstract unix sockets: a pair to one receiver (its publisher drops, so no fan-out). */
+/* t_nng.c: nng over its abstract unix sockets: a pair to one receiver (its publisher drops, so no
+ * fan-out). */
 #include "loops.h"
 
 #include <errno.h>
@@ -71,8 +72,8 @@ static int nng_open(struct bench *bench, unsigned self, void **opaque)
 	if (!error)
 		error = nng_socket_set_size(end->socket, NNG_OPT_RECVMAXSZ, 0);
 	if (!error)
-		error = self == 0 ? nng_listen(end->socket, bench->state, NULL, 0) :
-				    nng_dial(end->socket, bench->state, NULL, 0);
+		error = self == 0 ? nng_listen(end->socket, bench->state, NULL, 0)
+				  : nng_dial(end->socket, bench->state, NULL, 0);
 	return error ? nng_error(error) : 0;
 }
 

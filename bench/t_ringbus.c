@@ -1,4 +1,5 @@
-/* t_ringbus.c: ringbus: by event handle and by contact, with one sending thread and with locked sends, and signals. */
+/* t_ringbus.c: ringbus: by event handle and by contact, with one sending thread and with locked
+ * sends, and signals. */
 #include "loops.h"
 #include "ringbus_bus.h"
 
@@ -12,9 +13,9 @@ struct ringbus_end {
 	struct ringbus_event *event;
 	struct ringbus_address peer;
 	struct ringbus_loan loan;
-	struct sink *sink;      /* for the handler */
-	uint64_t timeout_ns;    /* of sends and receipts */
-	size_t bytes;           /* written into a loan */
+	struct sink *sink;   /* for the handler */
+	uint64_t timeout_ns; /* of sends and receipts */
+	size_t bytes;	     /* written into a loan */
 	unsigned self;
 	bool contact, loans, copy, sleeps;
 	unsigned receivers;
@@ -38,7 +39,8 @@ static __attribute__((noinline)) int ringbus_send_failed(struct ringbus_end *end
 	return bus_error(r, end->contact ? "ringbus_contact_address" : "ringbus_emit");
 }
 
-static __attribute__((noinline)) int ringbus_send_loan(struct ringbus_end *end, const void *data, size_t size)
+static __attribute__((noinline)) int ringbus_send_loan(struct ringbus_end *end, const void *data,
+						       size_t size)
 {
 	int r;
 
@@ -50,8 +52,8 @@ static __attribute__((noinline)) int ringbus_send_loan(struct ringbus_end *end, 
 		}
 		memcpy(end->loan.data, data, end->bytes);
 	}
-	r = end->contact ? ringbus_contact_loan(end->node, &end->peer, &end->loan, end->timeout_ns) :
-			   ringbus_emit_loan(end->event, &end->loan, end->timeout_ns);
+	r = end->contact ? ringbus_contact_loan(end->node, &end->peer, &end->loan, end->timeout_ns)
+			 : ringbus_emit_loan(end->event, &end->loan, end->timeout_ns);
 	if (r < 0 || (!end->contact && (unsigned)r != end->receivers))
 		return ringbus_send_failed(end, r);
 	end->loan.data = NULL;
@@ -159,7 +161,8 @@ static void ringbus_teardown(struct bench *bench)
 }
 
 /* What all four need: the node. */
-static int ringbus_join(struct bench *bench, unsigned self, bool single_sender, struct ringbus_end **out)
+static int ringbus_join(struct bench *bench, unsigned self, bool single_sender,
+			struct ringbus_end **out)
 {
 	struct ringbus_end *end = calloc(1, sizeof(*end));
 	char name[32];
@@ -176,13 +179,16 @@ static int ringbus_join(struct bench *bench, unsigned self, bool single_sender, 
 	end->receivers = self == 0 ? bench->receivers : 1;
 	end->buffer = malloc(bench->size);
 	snprintf(name, sizeof(name), "bench/%u", self);
-	return end->buffer ? bus_join(bench->state, bench, name, single_sender, &end->node) : -ENOMEM;
+	return end->buffer ? bus_join(bench->state, bench, name, single_sender, &end->node)
+			   : -ENOMEM;
 }
 
 /* Process 0 emits "there" and receives "back"; the others the other way round. */
-static int ringbus_open_events(struct bench *bench, unsigned self, bool single_sender, void **opaque)
+static int ringbus_open_events(struct bench *bench, unsigned self, bool single_sender,
+			       void **opaque)
 {
-	struct ringbus_subscribe_options options = { .size = sizeof(options), .handler = ringbus_on_message };
+	struct ringbus_subscribe_options options = {.size = sizeof(options),
+						    .handler = ringbus_on_message};
 	struct ringbus_event *event;
 	struct ringbus_end *end;
 	int r = ringbus_join(bench, self, single_sender, &end);
@@ -192,7 +198,8 @@ static int ringbus_open_events(struct bench *bench, unsigned self, bool single_s
 		return r;
 	options.user = end;
 	if (self == 0 || bench->flow == FLOW_RTT) {
-		r = ringbus_event_create(&end->event, end->node, self == 0 ? "there" : "back", NULL);
+		r = ringbus_event_create(&end->event, end->node, self == 0 ? "there" : "back",
+					 NULL);
 		if (r < 0)
 			return bus_error(r, "ringbus_event_create");
 	}
@@ -262,8 +269,7 @@ BENCH_LOOPS(ringbus, ringbus_send_event, ringbus_take)
 BENCH_LOOPS(ringbus_contact, ringbus_send_contact, ringbus_take)
 BENCH_LOOPS(ringbus_signal, ringbus_send_signal, ringbus_take_signal)
 
-#define RINGBUS_CAN                                                                                \
-	(CAN_RTT | CAN_STREAM | CAN_SPIN | CAN_BLOCK | CAN_VIEW | CAN_LOAN | CAN_ADAPT)
+#define RINGBUS_CAN (CAN_RTT | CAN_STREAM | CAN_SPIN | CAN_BLOCK | CAN_VIEW | CAN_LOAN | CAN_ADAPT)
 
 const struct transport transport_ringbus = {
 	.name = "ringbus",

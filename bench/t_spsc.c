@@ -1,9 +1,10 @@
 /* t_spsc.c: the limit of messages: a bare ring from one writer to one reader, and n of them.
  *
- * Fixed slots of an 8-byte header and the payload. The header is the number of the message, so the reader polls the
- * line that brings the payload and nothing else moves; positions go back each eighth of the ring. A reader that runs
- * dry in the middle of a stream stays away for a moment, so that the writer gets ahead: polling the line that is being
- * written makes the two move in lockstep. No generations, no rights, no recovery, no variable sizes.
+ * Fixed slots of an 8-byte header and the payload. The header is the number of the message, so the
+ * reader polls the line that brings the payload and nothing else moves; positions go back each
+ * eighth of the ring. A reader that runs dry in the middle of a stream stays away for a moment, so
+ * that the writer gets ahead: polling the line that is being written makes the two move in
+ * lockstep. No generations, no rights, no recovery, no variable sizes.
  */
 #include "bell.h"
 #include "loops.h"
@@ -12,11 +13,11 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#define SPSC_STREAM 8   /* so many messages without a pause are a stream */
+#define SPSC_STREAM 8 /* so many messages without a pause are a stream */
 #define SPSC_DRY_NS 2000
 
 struct spsc_ring {
-	_Alignas(128) _Atomic uint64_t head; /* messages read: written by the reader */
+	_Alignas(128) _Atomic uint64_t head;  /* messages read: written by the reader */
 	_Alignas(128) _Atomic uint32_t inbox; /* 1: the reader sleeps */
 	_Alignas(128) _Atomic uint32_t room;  /* 1: the writer sleeps */
 	_Alignas(4096) unsigned char slots[];
@@ -27,8 +28,8 @@ struct spsc_port {
 	struct spsc_ring *ring;
 	unsigned char *slot; /* the next */
 	unsigned char *first, *last;
-	uint64_t number;     /* of the next message, from 1 */
-	uint64_t limit;      /* writer: first number without known room; reader: when to give back */
+	uint64_t number; /* of the next message, from 1 */
+	uint64_t limit;	 /* writer: first number without known room; reader: when to give back */
 	uint64_t slots;
 };
 
@@ -36,10 +37,10 @@ struct spsc_end {
 	struct spsc_port rx;
 	bool sleeps, copy, adaptive;
 	size_t stride;
-	size_t bytes;        /* written and read of each payload */
+	size_t bytes; /* written and read of each payload */
 	uint64_t spin_ticks, dry_ticks;
 	unsigned char *buffer;
-	unsigned run;        /* messages since the reader last ran dry */
+	unsigned run; /* messages since the reader last ran dry */
 	unsigned ports, at;
 	struct spsc_port tx[BENCH_RECEIVERS_MAX];
 };
@@ -191,8 +192,8 @@ static int spsc_setup(struct bench *bench)
 	if (!state)
 		return -ENOMEM;
 	/* small ones dense, others on as few lines as they need */
-	state->stride = bench->size < 56 ? (bench->size + 8 + 15) & ~(size_t)15 :
-					   (bench->size + 8 + 63) & ~(size_t)63;
+	state->stride = bench->size < 56 ? (bench->size + 8 + 15) & ~(size_t)15
+					 : (bench->size + 8 + 63) & ~(size_t)63;
 	state->slots = bench->ring_bytes / state->stride;
 	if (state->slots < 8)
 		state->slots = 8;

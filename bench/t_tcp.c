@@ -5,7 +5,8 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
-static int tcp_connect(struct bench *bench, int listener, const struct sockaddr_in *address, int fds[2])
+static int tcp_connect(struct bench *bench, int listener, const struct sockaddr_in *address,
+		       int fds[2])
 {
 	int one = 1;
 
@@ -27,9 +28,9 @@ static int tcp_connect(struct bench *bench, int listener, const struct sockaddr_
 
 static int tcp_make(struct bench *bench, struct fdpair_link *link)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
 	socklen_t length = sizeof(address);
-	int fds[2] = { -1, -1 };
+	int fds[2] = {-1, -1};
 	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int r;
 

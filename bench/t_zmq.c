@@ -1,4 +1,5 @@
-/* t_zmq.c: ZeroMQ over its ipc transport: PAIR to one receiver, XPUB that does not drop to several. */
+/* t_zmq.c: ZeroMQ over its ipc transport: PAIR to one receiver, XPUB that does not drop to several.
+ */
 #include "loops.h"
 
 #include <errno.h>

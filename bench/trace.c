@@ -61,7 +61,7 @@ static unsigned trace_process(struct trace *trace, const pid_t *pids, unsigned c
 		if (pids[process] == group)
 			break;
 	if (trace->count < TRACE_TASKS_MAX)
-		trace->tasks[trace->count++] = (struct trace_task){ tid, process };
+		trace->tasks[trace->count++] = (struct trace_task){tid, process};
 	return process;
 }
 
@@ -75,8 +75,8 @@ static bool trace_counts(pid_t tid)
 	return info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr != SYS_sched_yield;
 }
 
-static void trace_stopped(struct trace *trace, const pid_t *pids, struct flow *flows, unsigned count, pid_t tid,
-			  int status)
+static void trace_stopped(struct trace *trace, const pid_t *pids, struct flow *flows,
+			  unsigned count, pid_t tid, int status)
 {
 	unsigned process = trace_process(trace, pids, count, tid);
 	int number = WSTOPSIG(status);

@@ -1,15 +1,16 @@
 /* transport.h: what the harness asks of a way to move messages.
  *
- * To add one: copy t_pipe.c, write setup, open, a send and a take, say BENCH_LOOPS(), and name the struct transport
- * in the table of transports.c. A run has one sending process (number 0) and one or more receiving ones (1, 2, ...);
- * in a round trip the receiver sends each message back. All messages of a run have bench->size bytes.
+ * To add one: copy t_pipe.c, write setup, open, a send and a take, say BENCH_LOOPS(), and name the
+ *struct transport in the table of transports.c. A run has one sending process (number 0) and one or
+ *more receiving ones (1, 2, ...); in a round trip the receiver sends each message back. All
+ *messages of a run have bench->size bytes.
  *
  *	setup     in the parent, before the processes start: files, sockets, shared memory
  *	open      in each process: process 0 first, then the others
  *	ready     in each process, after all have opened (may be NULL)
- *	ping ...  the measured loops, made by BENCH_LOOPS() from send and take so that both are inlined into them
- *	close     in each process (may be NULL)
- *	teardown  in the parent: nothing may be left behind
+ *	ping ...  the measured loops, made by BENCH_LOOPS() from send and take so that both are
+ *inlined into them close     in each process (may be NULL) teardown  in the parent: nothing may be
+ *left behind
  *
  * Functions return 0 or a negative errno; bench_explain() sets the words for it.
  */
@@ -30,9 +31,10 @@
 #define BENCH_THREADS_MAX 2
 
 enum bench_wait {
-	WAIT_SPIN,     /* polls, never sleeps (yields when there are more processes than processors) */
-	WAIT_BLOCK,    /* sleeps when there is nothing, after spin_ns of polling */
-	WAIT_ADAPTIVE, /* as the transport does by itself; without own policy: 50 us of polling, then sleep */
+	WAIT_SPIN,  /* polls, never sleeps (yields when there are more processes than processors) */
+	WAIT_BLOCK, /* sleeps when there is nothing, after spin_ns of polling */
+	WAIT_ADAPTIVE, /* as the transport does by itself; without own policy: 50 us of polling,
+			  then sleep */
 };
 
 enum bench_flow {
@@ -44,15 +46,15 @@ enum bench_flow {
 enum {
 	CAN_RTT = 1,
 	CAN_STREAM = 2,
-	CAN_FAN = 4,       /* more than one receiver */
+	CAN_FAN = 4, /* more than one receiver */
 	CAN_SPIN = 8,
 	CAN_BLOCK = 16,
-	CAN_VIEW = 32,     /* the receiver can look at messages in place */
-	CAN_LOAN = 64,     /* the sender can write in place */
+	CAN_VIEW = 32,	   /* the receiver can look at messages in place */
+	CAN_LOAN = 64,	   /* the sender can write in place */
 	CAN_THREADS = 128, /* several threads of the sender may send */
 	CAN_COUNT = 256,   /* carries counts, no content: size does not matter */
 	CAN_ADAPT = 512,   /* has a policy for WAIT_ADAPTIVE */
-	CAN_ONE = 1024,    /* has no receiver: the sender's own loop is the figure */
+	CAN_ONE = 1024,	   /* has no receiver: the sender's own loop is the figure */
 };
 
 struct transport;
@@ -64,26 +66,27 @@ struct bench {
 	enum bench_wait wait;
 	uint64_t spin_ns;
 	size_t size;
-	uint64_t count;       /* messages; 0: as many as go in duration_ns */
+	uint64_t count; /* messages; 0: as many as go in duration_ns */
 	uint64_t duration_ns;
 	uint64_t pace_ns;
 	unsigned receivers;
-	unsigned threads;     /* sending threads of process 0 */
-	unsigned nodes;       /* ringbus: how many the bus has in all, 0: no more than needed */
-	unsigned events;      /* ringbus: how many it has beside those in use */
-	bool copy;            /* the receiver copies each message out */
-	bool loan;            /* the sender writes in place */
-	bool untouched;       /* only the first 8 bytes are written and read */
+	unsigned threads; /* sending threads of process 0 */
+	unsigned nodes;	  /* ringbus: how many the bus has in all, 0: no more than needed */
+	unsigned events;  /* ringbus: how many it has beside those in use */
+	bool copy;	  /* the receiver copies each message out */
+	bool loan;	  /* the sender writes in place */
+	bool untouched;	  /* only the first 8 bytes are written and read */
 	size_t ring_bytes;
 	unsigned cpus[BENCH_CPUS_MAX];
 	unsigned cpu_count;
-	bool crowded;         /* more processes than processors: yield instead of spinning on */
+	bool crowded; /* more processes than processors: yield instead of spinning on */
 
-	size_t ring_used;     /* set by setup where rings exist: bytes of the ring really used */
-	void *state;          /* the transport's own, set by setup */
+	size_t ring_used; /* set by setup where rings exist: bytes of the ring really used */
+	void *state;	  /* the transport's own, set by setup */
 };
 
-/* The messages that process 0 sends: eight buffers, so that a sequence number is written long before it is copied. */
+/* The messages that process 0 sends: eight buffers, so that a sequence number is written long
+ * before it is copied. */
 struct source {
 	unsigned char *base;
 	size_t stride;
@@ -101,12 +104,12 @@ struct sink {
 	uint64_t received;
 	uint64_t next[BENCH_THREADS_MAX];
 	uint64_t lost;
-	uint64_t bad;   /* wrong content, order or size */
-	uint64_t sum;   /* of the words that are the same in each message */
-	uint64_t seen;  /* keeps untold reads alive */
+	uint64_t bad;  /* wrong content, order or size */
+	uint64_t sum;  /* of the words that are the same in each message */
+	uint64_t seen; /* keeps untold reads alive */
 	size_t size;
 	uint64_t limit; /* CAN_COUNT: ended when so many came */
-	unsigned ends;  /* last messages still to come */
+	unsigned ends;	/* last messages still to come */
 	bool untouched;
 };
 
@@ -114,16 +117,16 @@ struct sink {
 struct flow {
 	struct sink sink;
 	struct source source;
-	struct hist hist;       /* ticks: round trips; paced: send calls */
-	uint64_t start, end;    /* ticks */
-	uint64_t sent;          /* since start */
-	uint64_t moved;         /* since start, where there is no receiver */
+	struct hist hist;    /* ticks: round trips; paced: send calls */
+	uint64_t start, end; /* ticks */
+	uint64_t sent;	     /* since start */
+	uint64_t moved;	     /* since start, where there is no receiver */
 	uint64_t cpu_ns, cpu_start_ns;
-	uint64_t switches;      /* involuntary, in the timed part */
-	uint64_t sleeps;        /* voluntary */
-	uint64_t timed;         /* 1 while the timed part runs: system calls are counted */
+	uint64_t switches; /* involuntary, in the timed part */
+	uint64_t sleeps;   /* voluntary */
+	uint64_t timed;	   /* 1 while the timed part runs: system calls are counted */
 	uint64_t syscalls;
-	uint64_t messages;      /* in the timed part, for the counts above */
+	uint64_t messages; /* in the timed part, for the counts above */
 	int error;
 	char explain[160];
 };
@@ -152,7 +155,8 @@ const struct transport *transport_find(const char *name, size_t length);
 int bench_explain(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The words last set in this process. */
 const char *bench_explained(void);
-/* Zeroed memory that all processes of the run share; huge pages are not asked for. NULL: no memory. */
+/* Zeroed memory that all processes of the run share; huge pages are not asked for. NULL: no memory.
+ */
 void *bench_share(size_t bytes);
 /* Marks the beginning and the end of the timed part of this process. */
 void flow_start(struct flow *flow);

@@ -1,11 +1,12 @@
 /* transports.c: the table of transports. */
 #include "transport.h"
 
-extern const struct transport transport_line, transport_futex, transport_spsc, transport_spsc_fan, transport_memcpy,
-	transport_pipe, transport_unix, transport_unix_seqpacket, transport_tcp, transport_mq, transport_eventfd;
+extern const struct transport transport_line, transport_futex, transport_spsc, transport_spsc_fan,
+	transport_memcpy, transport_pipe, transport_unix, transport_unix_seqpacket, transport_tcp,
+	transport_mq, transport_eventfd;
 #ifdef BENCH_RINGBUS
-extern const struct transport transport_ringbus, transport_ringbus_contact, transport_ringbus_locked,
-	transport_ringbus_signal;
+extern const struct transport transport_ringbus, transport_ringbus_contact,
+	transport_ringbus_locked, transport_ringbus_signal;
 #endif
 #ifdef BENCH_ZMQ
 extern const struct transport transport_zmq;
@@ -50,7 +51,8 @@ const struct transport *const transports[] = {
 const struct transport *transport_find(const char *name, size_t length)
 {
 	for (unsigned i = 0; transports[i]; i++)
-		if (strlen(transports[i]->name) == length && !memcmp(transports[i]->name, name, length))
+		if (strlen(transports[i]->name) == length &&
+		    !memcmp(transports[i]->name, name, length))
 			return transports[i];
 	return NULL;
 }

@@ -25,7 +25,8 @@ uint64_t node_control_deadline(const struct ringbus_node *node)
 void node_suspect(struct ringbus_node *node, uint32_t slot)
 {
 	uint64_t now = rb_now_ns();
-	/* sync SLOT reader: the word that peer_check() proves; pairs SLOT writer in control_grant() */
+	/* sync SLOT reader: the word that peer_check() proves; pairs SLOT writer in
+	 * control_grant() */
 	uint64_t word = shm_load_acquire(&node->region->bells[slot].slot);
 
 	if (now - own_load(&node->checked_ns[slot]) < RB_MS)
