@@ -13,12 +13,12 @@ def number(pattern, text):
 
 
 def cmocka(text, result):
-    ran = re.search(r"^\[==========\].*?(\d+) test\(s\) run\.", text, re.M)
-    if not ran:  # it died on the way
+    ran = number(r"^\[==========\] .*?(\d+) test\(s\) run\.", text)
+    if ran == 0:  # it died on the way
         return len(re.findall(r"^\[       OK \]", text, re.M)), 1, 0
     passed = number(r"^\[  PASSED  \] (\d+) test\(s\)", text)
     skipped = number(r"^\[  SKIPPED \] (\d+) test\(s\)", text)
-    return passed, int(ran.group(1)) - passed - skipped, skipped
+    return passed, ran - passed - skipped, skipped
 
 
 def unittest(text, result):
