@@ -119,26 +119,26 @@ int bus_join(const struct bus *bus, const struct bench *bench, const char *name,
 	return r < 0 ? bus_error(r, "ringbus_node_open") : 0;
 }
 
-static int bus_fill(const struct bench *bench, struct ringbus_node *node, unsigned number,
-		    unsigned count)
+/* The first idle node makes all the events, while nobody is there to be told of each. */
+static int bus_fill(const struct bench *bench, struct ringbus_node *node)
 {
 	char id[64];
 
-	for (unsigned i = number; i < bench->events; i += count) {
+	for (unsigned i = 0; i < bench->events; i++) {
 		struct ringbus_event *event;
 		int r;
 
 		snprintf(id, sizeof(id), "idle/%u", i);
 		r = ringbus_event_create(&event, node, id, NULL);
 		if (r < 0)
-			return r;
+			return bus_error(r, "ringbus_event_create");
 	}
 	return 0;
 }
 
-/* An idle node: joins, makes its share of the events, says "" or what failed, and sleeps. */
+/* An idle node: joins, says "" or what failed, and sleeps. */
 static _Noreturn void bus_idle(const struct bus *bus, const struct bench *bench, unsigned number,
-			       unsigned count, int fd)
+			       int fd)
 {
 	struct bench own = *bench;
 	struct ringbus_node *node;
@@ -149,10 +149,8 @@ static _Noreturn void bus_idle(const struct bus *bus, const struct bench *bench,
 	signal(SIGINT, SIG_IGN);
 	own.wait = WAIT_ADAPTIVE;
 	r = bus_join(bus, &own, NULL, false, &node);
-	if (r == 0) {
-		r = bus_fill(bench, node, number, count);
-		r = r < 0 ? bus_error(r, "ringbus_event_create") : 0;
-	}
+	if (r == 0 && number == 0)
+		r = bus_fill(bench, node);
 	if (r < 0)
 		snprintf(words, sizeof(words), "idle node %u: %s", number, bench_explained());
 	if (write(fd, words, sizeof(words)) < 0 || r < 0)
@@ -178,7 +176,7 @@ static int bus_start_extras(const struct bench *bench, struct bus *bus, unsigned
 		fflush(NULL);
 		pid = fork();
 		if (pid == 0)
-			bus_idle(bus, bench, bus->extra_count, count, fds[1]);
+			bus_idle(bus, bench, bus->extra_count, fds[1]);
 		close(fds[1]);
 		if (pid < 0 || read(fds[0], words, sizeof(words)) <= 0)
 			strcpy(words, "an idle node could not be started");

@@ -137,14 +137,15 @@ int table_measure(struct table *table, unsigned passes, unsigned budget_s, bool 
 		for (unsigned i = 0; i < table->count && r == 0; i++) {
 			struct row *row = &table->rows[i];
 
-			if (row->error)
-				continue;
+			if (row->error || (row->passes && row->note[0] && row->measure))
+				continue; /* failed, or said all in the first pass */
 			progress(row, pass, passes, i, table->count);
 			if (line == 0 || (i && row[-1].group != row->group))
 				line = run_line(&row->bench);
 			r = row_measure(row, run, line);
 			line = row->passes ? row->pass[row->passes - 1].line_after_ns : 0;
-			if (r == 0 && pass == 0 && count_syscalls && !row->error && !row->measure)
+			if (r == 0 && pass == 0 && count_syscalls && !row->error && !row->measure &&
+			    !row->bench.nodes)
 				r = row_count_syscalls(row, run);
 			if (run_interrupted)
 				r = -EINTR;

@@ -46,7 +46,7 @@ static int zmq_setup(struct bench *bench)
 
 static int zmq_attach(struct bench *bench, unsigned self, struct zmq_end *end)
 {
-	int linger = 5000, one = 1;
+	int linger = 0, one = 1; /* closed when all has arrived */
 	int type = ZMQ_PAIR;
 
 	if (bench->receivers > 1)
