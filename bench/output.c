@@ -90,8 +90,8 @@ static void print_ratio(const struct table *table, const struct row *row, FILE *
 	char text[64] = "-";
 
 	if (ratio.known)
-		snprintf(text, sizeof(text), "%.2f (%.2f-%.2f)", ratio.median, ratio.low,
-			 ratio.high);
+		snprintf(text, sizeof(text), "%.2f (%.2f-%.2f)%s", ratio.median, ratio.low,
+			 ratio.high, ratio.like ? "" : "!");
 	fprintf(out, " %14s", text);
 }
 
@@ -165,11 +165,10 @@ void table_print(const struct table *table, FILE *out)
 		print_row(table, row, out);
 	}
 	if (table->count)
-		fprintf(out,
-			"\nx limit: this row's figure / %s's of the same pass, median "
-			"(lowest-highest)."
-			" line: one cache line to and fro, before and after.\n",
-			table->rows[0].limit ? "the limit" : "a limit");
+		fputs("\nx limit: this row's figure / the limit's of the same pass, median "
+		      "(lowest-highest), where both had\nlike lines (!: nowhere). line: one cache "
+		      "line to and fro, before and after.\n",
+		      out);
 }
 
 static void json_text(FILE *out, const char *name, const char *text)
@@ -251,6 +250,7 @@ static void json_row(const struct table *table, const struct row *row, FILE *out
 		json_text(out, "limit", row->limit);
 		fprintf(out, ",\"ratio\":%.4f,\"ratio_low\":%.4f,\"ratio_high\":%.4f", ratio.median,
 			ratio.low, ratio.high);
+		fprintf(out, ",\"ratio_passes\":%u", ratio.like);
 	}
 	if (row->error)
 		json_text(out, "error", row->explain);

@@ -70,10 +70,11 @@ td.mark { color: var(--mark); text-align: left; } td.bad { color: var(--bad); te
 
 
 INTRODUCTION = """Each figure is the median over the passes. “×” is the figure divided by that of
-the named limit in the same pass: median (lowest–highest). For times smaller is better, for rates
-larger. “line” is the round trip of a single cache line just before and after: virtual processors
-move between cores within seconds, so compare rows with like lines only. “calls” are system calls
-for each message, counted in a run of its own. Every message is checked for order and content."""
+the named limit in the same pass: median (lowest–highest) of the passes in which both had like
+lines (!: there was none). For times smaller is better, for rates larger. “line” is the round trip
+of a single cache line just before and after: virtual processors move between cores within
+seconds. “calls” are system calls for each message, counted in a run of its own. Every message is
+checked for order and content."""
 
 
 def colour(name):
@@ -255,7 +256,7 @@ def svg_box(width, height, parts, legend):
         x += step
     total = y + 6 if legend else height
     return (
-        f'<svg viewBox="0 0 {width} {total}" role="img" xmlns="http://www.w3.org/2000/svg">'
+        f'<svg viewBox="0 0 {width} {total}" role="img">'
         + "".join(parts)
         + "".join(keys)
         + "</svg>"
@@ -348,7 +349,8 @@ def plot_bars(rows, figure_of, text_of):
 def ratio_text(row):
     if "ratio" not in row:
         return "–"
-    return f"{row['ratio']:.2f} ({row['ratio_low']:.2f}–{row['ratio_high']:.2f})"
+    mark = "" if row.get("ratio_passes", 1) else "!"
+    return f"{row['ratio']:.2f} ({row['ratio_low']:.2f}–{row['ratio_high']:.2f}){mark}"
 
 
 def marks(row):

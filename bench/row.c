@@ -90,67 +90,80 @@ static int row_measure(struct row *row, struct run *run, double line_before)
 	return 0;
 }
 
-/* A short run of its own, since tracing slows it down. */
-static int row_count_syscalls(struct row *row, struct run *run)
-{
-	struct bench bench = row->bench;
-
-	bench.count = bench.size > 65536 ? 200 : 2000;
-	if (bench.flow == FLOW_PACED)
-		bench.pace_ns = 1000000;
-	run_once(&bench, true, run);
-	if (run->error == -EINTR)
-		return -EINTR;
-	if (run->error == 0 && run->messages)
-		row->syscalls = (double)run->syscalls / (double)run->messages;
-	return 0;
-}
-
-static void progress(const struct row *row, unsigned pass, unsigned passes, unsigned at,
-		     unsigned count)
+static void progress(const char *what, const struct row *row)
 {
 	if (!isatty(STDERR_FILENO))
 		return;
 	if (row)
-		fprintf(stderr, "\r\033[Kpass %u of %u, %u of %u: %s %s", pass + 1, passes, at + 1,
-			count, row->title, row->bench.transport->name);
+		fprintf(stderr, "\r\033[K%s: %s %s", what, row->title, row->bench.transport->name);
 	else
 		fprintf(stderr, "\r\033[K");
 }
 
-/* Whether another pass, as long as those so far, still fits. */
-static bool fits(uint64_t began_ns, unsigned pass, unsigned budget_s)
+/* Counts system calls in short runs of their own, since tracing slows them down. */
+static int table_count_syscalls(struct table *table, struct run *run)
 {
-	uint64_t spent = clock_of(CLOCK_MONOTONIC) - began_ns;
+	for (unsigned i = 0; i < table->count; i++) {
+		struct row *row = &table->rows[i];
+		struct bench bench = row->bench;
 
-	return pass == 0 || budget_s == 0 || spent + spent / pass <= budget_s * 1000000000ull;
+		if (row->measure || bench.nodes)
+			continue;
+		progress("counting system calls", row);
+		bench.count = bench.wait == WAIT_SPIN && bench.size <= 65536 ? 2000 : 300;
+		if (bench.flow == FLOW_PACED)
+			bench.pace_ns = 1000000;
+		run_once(&bench, true, run);
+		if (run->error == -EINTR || run_interrupted)
+			return -EINTR;
+		if (run->error == 0 && run->messages)
+			row->syscalls = (double)run->syscalls / (double)run->messages;
+	}
+	return 0;
+}
+
+static int table_pass(struct table *table, const char *name, struct run *run)
+{
+	double line = 0;
+
+	for (unsigned i = 0; i < table->count; i++) {
+		struct row *row = &table->rows[i];
+		int r;
+
+		if (row->error || (row->passes && row->note[0] && row->measure))
+			continue; /* failed, or said all in the first pass */
+		progress(name, row);
+		if (line == 0 || (i && row[-1].group != row->group))
+			line = run_line(&row->bench);
+		r = row_measure(row, run, line);
+		if (r < 0 || run_interrupted)
+			return -EINTR;
+		line = row->passes ? row->pass[row->passes - 1].line_after_ns : 0;
+	}
+	return 0;
 }
 
 int table_measure(struct table *table, unsigned passes, unsigned budget_s, bool count_syscalls)
 {
 	struct run *run = malloc(sizeof(*run));
 	uint64_t began = clock_of(CLOCK_MONOTONIC);
-	double line = 0;
+	uint64_t longest = 0;
+	char name[64];
 	int r = run ? 0 : -ENOMEM;
 
-	for (unsigned pass = 0; pass < passes && r == 0 && fits(began, pass, budget_s); pass++)
-		for (unsigned i = 0; i < table->count && r == 0; i++) {
-			struct row *row = &table->rows[i];
+	if (r == 0 && count_syscalls)
+		r = table_count_syscalls(table, run);
+	for (unsigned pass = 0; pass < passes && r == 0; pass++) {
+		uint64_t now = clock_of(CLOCK_MONOTONIC), took;
 
-			if (row->error || (row->passes && row->note[0] && row->measure))
-				continue; /* failed, or said all in the first pass */
-			progress(row, pass, passes, i, table->count);
-			if (line == 0 || (i && row[-1].group != row->group))
-				line = run_line(&row->bench);
-			r = row_measure(row, run, line);
-			line = row->passes ? row->pass[row->passes - 1].line_after_ns : 0;
-			if (r == 0 && pass == 0 && count_syscalls && !row->error && !row->measure &&
-			    !row->bench.nodes)
-				r = row_count_syscalls(row, run);
-			if (run_interrupted)
-				r = -EINTR;
-		}
-	progress(NULL, 0, 0, 0, 0);
+		if (pass && budget_s && now - began + longest > budget_s * 1000000000ull)
+			break;
+		snprintf(name, sizeof(name), "pass %u of %u", pass + 1, passes);
+		r = table_pass(table, name, run);
+		took = clock_of(CLOCK_MONOTONIC) - now;
+		longest = took > longest ? took : longest;
+	}
+	progress(NULL, NULL);
 	free(run);
 	return r;
 }
@@ -194,21 +207,37 @@ static const struct row *row_limit(const struct table *table, const struct row *
 	return NULL;
 }
 
+/* Whether two measurements were made on the same kind of neighbouring processors. */
+static bool alike(const struct row_pass *a, const struct row_pass *b)
+{
+	double low = a->line_ns < b->line_ns ? a->line_ns : b->line_ns;
+	double high = a->line_ns < b->line_ns ? b->line_ns : a->line_ns;
+
+	return high <= 1.5 * low;
+}
+
 struct row_ratio row_ratio(const struct table *table, const struct row *row)
 {
 	const struct row *limit = row_limit(table, row);
 	bool line = !limit && row->limit && !strcmp(row->limit, "line");
 	struct row_ratio ratio = {0};
-	double values[ROW_PASSES_MAX];
+	double all[ROW_PASSES_MAX], like[ROW_PASSES_MAX], *values = like;
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < row->passes && (line || (limit && i < limit->passes)); i++) {
 		double base = line ? row->pass[i].line_ns : row_figure(limit, &limit->pass[i]);
 		double value = row_figure(row, &row->pass[i]);
 
-		if (base > 0 && value > 0)
-			values[count++] = value / base;
+		if (base <= 0 || value <= 0)
+			continue;
+		all[count++] = value / base;
+		if (line || alike(&row->pass[i], &limit->pass[i]))
+			like[ratio.like++] = value / base;
 	}
+	if (ratio.like > 0)
+		count = ratio.like;
+	else
+		values = all;
 	if (count) {
 		ratio.median = median(values, count);
 		ratio.low = values[0];

@@ -50,6 +50,7 @@ struct table {
 
 struct row_ratio {
 	double median, low, high;
+	unsigned like; /* passes in which both had like lines: only these count; 0: all count */
 	bool known;
 };
 
