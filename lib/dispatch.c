@@ -170,8 +170,9 @@ rb_inline enum verdict accept(struct ringbus_node *node, struct link_rx *rx,
 	if (rb_unlikely(rec->generations != rx->generations)) {
 		const struct peer_seen *seen = &node->peers[rx->slot];
 
-		if (seen->generation != 0 && seen->generation != (uint32_t)rec->generations &&
-		    rec->generations >> 32 == node->generation && node->peers_pending)
+		if (seen->generation != 0 && node->peers_pending &&
+		    slot_is_newer((uint32_t)rec->generations, seen->generation) &&
+		    rec->generations >> 32 == node->generation)
 			return AGAIN; /* the notice of the old owner's end comes first */
 		if (!new_generation(node, rx, rec))
 			return SKIP;
@@ -341,7 +342,7 @@ int dispatch_poll(struct ringbus_node *node, unsigned limit)
 	}
 	n += drain_rings(node, limit - n);
 	while (rb_unlikely(node->peers_pending || node->events_pending || node->lost_rx) &&
-	       notice_next(node, &m, true)) {
+	       notice_next(node, &m)) {
 		call(node, &m, NULL);
 		n++;
 	}
@@ -365,6 +366,14 @@ void dispatch_pulled_done(struct ringbus_node *node)
 		give(rx, node);
 }
 
+/* Whether a notice is ready. Each one says by itself which messages must come first. */
+static bool pull_notice(struct ringbus_node *node, struct ringbus_message *m)
+{
+	node->pull_notices = false;
+	return (node->peers_pending || node->events_pending || node->lost_rx) &&
+	       notice_next(node, m);
+}
+
 /* The next message of one ring, if it has one. */
 static bool pull_from(struct ringbus_node *node, struct link_rx *rx, struct ringbus_message *m)
 {
@@ -379,8 +388,12 @@ static bool pull_from(struct ringbus_node *node, struct link_rx *rx, struct ring
 		event_read_begin();
 		verdict = accept(node, rx, &rec, m, &sub);
 		event_read_end();
-		if (verdict == AGAIN)
+		if (verdict == AGAIN) {
+			/* this ring waits for a notice: it must not wait until all others are empty
+			 */
+			node->pull_notices = true;
 			return false;
+		}
 		if (verdict == DELIVER) {
 			node->pulled = rx;
 			node->pulled_bytes = rec.bytes;
@@ -399,7 +412,7 @@ static bool pull_from(struct ringbus_node *node, struct link_rx *rx, struct ring
 /* One message, to be finished by dispatch_pulled_done(). 1 got one, 0 nothing there. */
 int dispatch_pull(struct ringbus_node *node, struct ringbus_message *m)
 {
-	uint32_t rings = node->rings;
+	uint32_t rings;
 
 	if (node->pulled_kept) {
 		*m = node->pulled_message;
@@ -408,6 +421,8 @@ int dispatch_pull(struct ringbus_node *node, struct ringbus_message *m)
 	dispatch_pulled_done(node);
 	node->pulling = true;
 	turn_begins(node);
+	if (node->pull_notices && pull_notice(node, m))
+		return 1;
 	rings = node->rings;
 	for (uint32_t k = 0; k < rings; k++) {
 		uint32_t i = node->next_ring % rings;
@@ -417,14 +432,14 @@ int dispatch_pull(struct ringbus_node *node, struct ringbus_message *m)
 			if (++node->pull_budget >= BATCH) {
 				node->pull_budget = 0;
 				node->next_ring++;
+				node->pull_notices = true; /* also while it never gets empty */
 			}
 			return 1;
 		}
 		node->pull_budget = 0;
 		node->next_ring++;
 	}
-	if ((node->peers_pending || node->events_pending || node->lost_rx) &&
-	    notice_next(node, m, true))
+	if (pull_notice(node, m))
 		return 1;
 	dispatch_give_all(node);
 	look_at_rest(node);

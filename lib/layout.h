@@ -121,6 +121,12 @@ static inline uint32_t slot_generation(uint64_t word)
 	return (uint32_t)(word >> 32);
 }
 
+/* Whether owner a came after owner b. */
+static inline bool slot_is_newer(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) > 0;
+}
+
 static inline uint32_t slot_pid(uint64_t word)
 {
 	return (uint32_t)(word >> 8) & 0xffffff;

@@ -127,6 +127,7 @@ struct ringbus_node {
 	uint32_t empty_turns;
 	struct link_rx *lost_rx; /* ring at rest whose drops are to be told */
 	bool pulling;		 /* messages are pulled, not handled */
+	bool pull_notices; /* look for notices before messages at the next pull */
 	uint32_t pull_budget;
 	struct link_rx *pulled; /* ring of the message given by ringbus_next() */
 	uint32_t pulled_bytes;
@@ -245,7 +246,7 @@ void dispatch_fence_senders(struct ringbus_node *node);
 void dispatch_give_all(struct ringbus_node *node);
 
 /* notice.c: puts the next notice into m; false when there is none now. */
-bool notice_next(struct ringbus_node *node, struct ringbus_message *m, bool drained);
+bool notice_next(struct ringbus_node *node, struct ringbus_message *m);
 void notice_scan(struct ringbus_node *node);
 void notice_start(struct ringbus_node *node);
 

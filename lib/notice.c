@@ -38,14 +38,15 @@ void notice_scan(struct ringbus_node *node)
 	node->events_pending = true;
 }
 
-/* Whether nothing of this owner is left unread. */
+/* Whether nothing of this owner is left unread. A record of an older owner may still stand before
+ * its own. */
 static bool drained_of(struct ringbus_node *node, uint32_t slot, uint32_t generation)
 {
 	struct link_rx *rx = node->rx[slot];
 	struct ring_record rec;
 
 	return !rx || ring_rx_peek(&rx->ring, &rec) != RING_RECORD ||
-	       (uint32_t)rec.generations != generation;
+	       slot_is_newer((uint32_t)rec.generations, generation);
 }
 
 static enum ringbus_notice how_it_ended(struct ringbus_node *node, uint32_t slot,
@@ -194,7 +195,7 @@ static bool next_event_notice(struct ringbus_node *node, struct ringbus_message 
 	return found;
 }
 
-bool notice_next(struct ringbus_node *node, struct ringbus_message *m, bool drained)
+bool notice_next(struct ringbus_node *node, struct ringbus_message *m)
 {
 	struct link_rx *rx = node->lost_rx;
 
@@ -211,7 +212,7 @@ bool notice_next(struct ringbus_node *node, struct ringbus_message *m, bool drai
 			return true;
 		}
 	}
-	if (node->peers_pending && drained && next_peer_notice(node, m))
+	if (node->peers_pending && next_peer_notice(node, m))
 		return true;
 	return node->events_pending && next_event_notice(node, m);
 }
