@@ -18,6 +18,7 @@
 
 #define AWAKE_STREAK 64u /* emissions without a wake before the fence is left out */
 #define STAMP_EVERY 64u
+#define INLINE_FAN_MAX 512u /* payload bytes that are copied into more than one ring */
 
 struct shot {
 	struct ringbus_node *node;
@@ -64,7 +65,7 @@ rb_inline uint64_t record_flags(const struct link_tx *tx)
 	       (tx->unstamped >= STAMP_EVERY - 1 ? RECORD_STAMPED : 0);
 }
 
-/* The slot has another owner, or none. 0: go on with the new one; 1: nobody there. */
+/* The slot has another owner, or none. 0: the new one is known now; 1: nobody there. */
 static rb_cold int owner_changed(struct ringbus_node *node, struct link_tx *tx, uint64_t word)
 {
 	if (slot_state(word) != SLOT_LIVE)
@@ -105,7 +106,12 @@ static rb_cold int no_room(struct shot *s, struct link_tx *tx, bool lossy)
 	return -EAGAIN;
 }
 
-/* Adds a receiver to the shot. 0 also when it is gone or drops. */
+/* The mask was read before we knew the slot's present owner, so its bit may be that of the one
+ * before, who was cleaned up since: the new owner would get a message from before its subscription,
+ * and miss those between. */
+enum { START_OVER = 1 };
+
+/* Adds a receiver to the shot. 0 also when it is gone or drops; START_OVER. */
 rb_inline int add_target(struct shot *s, uint32_t slot, bool lossy)
 {
 	struct ringbus_node *node = s->node;
@@ -121,7 +127,9 @@ rb_inline int add_target(struct shot *s, uint32_t slot, bool lossy)
 	/* sync SLOT reader: generation before the records that name it; pairs SLOT writer in
 	 * control_grant() */
 	word = shm_load_acquire(&tx->bell->slot);
-	if (rb_unlikely(word != tx->word) && owner_changed(node, tx, word)) {
+	if (rb_unlikely(word != tx->word)) {
+		if (!owner_changed(node, tx, word))
+			return START_OVER;
 		shm_count(&node->own->dropped_gone, 1);
 		return 0;
 	}
@@ -131,10 +139,6 @@ rb_inline int add_target(struct shot *s, uint32_t slot, bool lossy)
 		    !ring_tx_room(&tx->ring, ring_record_bytes(s->in_record, record_flags(tx)))))
 		return no_room(s, tx, lossy);
 	if (s->pooled) {
-		/* before the reservation below, which what it takes over would use up */
-		r = send_pool_start(node);
-		if (r < 0)
-			return r;
 		if (!send_pool_quota(node, tx, s->payload->size))
 			return no_room(s, tx, lossy);
 		r = send_pool_reserve(tx);
@@ -321,7 +325,7 @@ static void shape(struct shot *s, struct ringbus_node *node, const struct send_p
 	/* One copy for many receivers once the copies would cost more than a descriptor and a cold
 	 * line. */
 	if (receivers > 1)
-		inline_max = rb_min(inline_max, 512);
+		inline_max = rb_min(inline_max, INLINE_FAN_MAX);
 	s->node = node;
 	s->payload = p;
 	s->pooled = p->loan != SEND_NO_LOAN || p->size > inline_max;
@@ -332,7 +336,8 @@ static void shape(struct shot *s, struct ringbus_node *node, const struct send_p
 	s->drops = 0;
 }
 
-static int try_event(struct ringbus_event *e, const struct send_payload *p)
+/* One pass over the mask. -ERESTART: somebody joined meanwhile. */
+static int pass_event(struct ringbus_event *e, const struct send_payload *p)
 {
 	struct ringbus_node *node = e->node;
 	uint64_t masks[LAYOUT_MASK_WORDS];
@@ -366,11 +371,36 @@ static int try_event(struct ringbus_event *e, const struct send_payload *p)
 			if (rb_unlikely(slot >= node->region->g.nodes))
 				break;
 			r = add_target(&s, slot, lossy >> bit & 1);
-			if (rb_unlikely(r < 0))
-				return r;
+			if (rb_unlikely(r != 0))
+				return r == START_OVER ? -ERESTART : r;
 		}
 	}
 	return fire(&s);
+}
+
+/* The pool is taken over before any mask is read: that learns owners of slots too. */
+static int start_pool(struct ringbus_node *node, const struct send_payload *p)
+{
+	if (rb_likely(node->pool_known) ||
+	    p->size <= rb_min(INLINE_FAN_MAX, ring_inline_max(node->region->g.ring_bytes)))
+		return 0;
+	return send_pool_start(node);
+}
+
+static int try_event(struct ringbus_event *e, const struct send_payload *p)
+{
+	int r = start_pool(e->node, p);
+
+	if (rb_unlikely(r < 0))
+		return r;
+	/* each new pass is for a new owner; with more of them than slots somebody writes nonsense
+	 */
+	for (unsigned passes = 0; passes <= LAYOUT_NODES_MAX; passes++) {
+		r = pass_event(e, p);
+		if (rb_likely(r != -ERESTART))
+			return r;
+	}
+	return -EAGAIN;
 }
 
 static int try_contact(struct ringbus_node *node, const struct ringbus_address *to,
@@ -378,8 +408,10 @@ static int try_contact(struct ringbus_node *node, const struct ringbus_address *
 {
 	struct shot s;
 	uint64_t word;
-	int r;
+	int r = start_pool(node, p);
 
+	if (r < 0)
+		return r;
 	/* sync SLOT reader: as in add_target(); pairs SLOT writer in control_grant() */
 	word = shm_load_acquire(&node->region->bells[to->slot].slot);
 	if (slot_state(word) != SLOT_LIVE ||
@@ -389,6 +421,9 @@ static int try_contact(struct ringbus_node *node, const struct ringbus_address *
 	shape(&s, node, p, false, 1);
 	s.event = 0;
 	r = add_target(&s, to->slot, false);
+	if (r == START_OVER &&
+	    (to->generation == 0 || slot_generation(node->tx[to->slot]->word) == to->generation))
+		r = add_target(&s, to->slot, false);
 	if (r < 0)
 		return r;
 	if (s.count == 0)

@@ -124,7 +124,6 @@ if build build-tests -Dbuildtype=debugoptimized; then
 		export STRESS_MESSAGES=5000000 WAKE_ROUNDS=300000 KILL_ROUNDS=600
 	fi
 	[ "$mode" = quick ] || run build-tests stress --suite stress
-	[ "$mode" != full ] || run build-tests soak --suite soak
 fi
 if [ "$mode" != quick ]; then
 	asan
