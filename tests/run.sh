@@ -1,9 +1,9 @@
 #!/bin/sh
 # Builds and tests everything. The last line is "N passed, N failed, N skipped"; exit code 1 if anything failed.
 #
-#	tests/run.sh                  plain and ASan+UBSan builds; about five minutes on two processors
+#	tests/run.sh                  plain, ASan+UBSan and TSan builds; about five minutes on two processors
 #	tests/run.sh --quick          plain build without stress
-#	tests/run.sh --full           also TSan, clang, -O3 with LTO, -O0, valgrind, longer stress
+#	tests/run.sh --full           also clang, -O3 with LTO, -O0, valgrind, longer stress
 #	tests/run.sh --soak MINUTES   random kills with fresh seeds for so long
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -127,12 +127,9 @@ if build build-tests -Dbuildtype=debugoptimized; then
 fi
 if [ "$mode" != quick ]; then
 	asan
-fi
-if [ "$mode" = full ]; then
-	# forks of processes with threads stall now and then under ThreadSanitizer
 	tsan
-	full
 fi
+[ "$mode" != full ] || full
 say "done"
 # shellcheck disable=SC2086
 summary=$(python3 tests/tally.py $logs)
