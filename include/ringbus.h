@@ -366,6 +366,7 @@ struct ringbus_service_options {
 	uint64_t pool_bytes;   /* limit of payload memory per node, 64 KiB to 1 TiB; 0: 128 MiB */
 	uint64_t linger_ns;    /* end after the bus was empty this long; 0: never */
 	int listen_fd;	       /* > 0: already listening socket (socket activation) */
+	bool sigbus_guard;     /* as in struct ringbus_node_options: serving ends with -EFAULT */
 };
 /* Takes the service of a bus: makes its region, or adopts a living one, and listens on 127.0.0.1.
  * Geometry options are ignored with a log line when a living region is adopted. -EADDRINUSE another
@@ -373,7 +374,8 @@ struct ringbus_service_options {
  * -ENOSPC; -EPROTO live region of another layout. */
 RINGBUS_API int ringbus_service_open(struct ringbus_service **service,
 				     const struct ringbus_service_options *options);
-/* Serves until ringbus_service_stop() or the linger time. Runs in the calling thread. */
+/* Serves until ringbus_service_stop() or the linger time. Runs in the calling thread. -EFAULT the
+ * region was truncated, with sigbus_guard. */
 RINGBUS_API int ringbus_service_run(struct ringbus_service *service);
 /* Makes ringbus_service_run() return. Async-signal-safe, any thread. */
 RINGBUS_API void ringbus_service_stop(struct ringbus_service *service);

@@ -6,6 +6,7 @@
 #include "service.h"
 
 #include "error.h"
+#include "guard.h"
 #include "join.h"
 
 #include <fcntl.h>
@@ -134,6 +135,11 @@ int ringbus_service_open(struct ringbus_service **service,
 		return rb_fail(-EINVAL, "options do not begin with their size");
 	if (options)
 		memcpy(&o, options, rb_min(options->size, sizeof(o)));
+	if (o.sigbus_guard) {
+		err = guard_enable();
+		if (err < 0)
+			return err;
+	}
 	if (o.listen_fd > 0) {
 		port = o.port;
 		err = port_adopt(o.listen_fd, &port);
@@ -280,6 +286,10 @@ int ringbus_service_run(struct ringbus_service *s)
 		uint64_t wait = 0;
 		int n = s->ended ? 1 : service_turn(s, &wait);
 
+		if (guard_condemned(s->region))
+			return rb_fail(-EFAULT,
+				       "the region file of the bus on port %u was truncated",
+				       s->port);
 		if (n != 0)
 			return n < 0 ? n : 0;
 		n = epoll_wait(s->epoll_fd, events, SERVICE_EVENTS,

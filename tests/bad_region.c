@@ -272,6 +272,7 @@ static void truncation_of_the_region_is_an_error_code_under_the_guard(void **sta
 {
 	bus_expect_leftovers();
 	child_join(child_start(guarded, 0));
+	bus_expect_failure();
 }
 
 /* The receiver's position of the ring from one slot to another. */

@@ -225,6 +225,17 @@ void bus_stop(void)
 		fail_msg("the service ended with wait status %#x", status);
 }
 
+void bus_expect_failure(void)
+{
+	int status = -1;
+
+	assert_true(bus.service > 0);
+	assert_int_equal(waitpid(bus.service, &status, 0), bus.service);
+	bus.service = 0;
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 1)
+		fail_msg("the service ended with wait status %#x", status);
+}
+
 void bus_kill(void)
 {
 	assert_true(bus.service > 0);

@@ -76,6 +76,8 @@ void bus_serve(const struct bus_spec *spec);
 void bus_stop(void);
 /* SIGKILL. */
 void bus_kill(void);
+/* Waits until the service ends by itself, with an error. */
+void bus_expect_failure(void);
 pid_t bus_service_pid(void);
 /* shm-inspect check; nothing if the tool was not built. */
 void bus_check(void);

@@ -293,7 +293,7 @@ static int serve(void)
 
 int main(int argc, char **argv)
 {
-	struct settings s = {.options = {.size = sizeof(s.options)}};
+	struct settings s = {.options = {.size = sizeof(s.options), .sigbus_guard = true}};
 	char path[640];
 	int err = parse(&s, argc, argv);
 
