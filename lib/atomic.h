@@ -160,16 +160,16 @@ rb_inline void shm_copy_in(void *to, const void *shared, size_t bytes)
 {
 	if (SHM_HOOK(copy_in))
 		(void)SHM_CALL(copy_in(to, shared, bytes));
-	else if (bytes > 0)
-		memcpy(to, shared, bytes);
+	else
+		rb_copy(to, shared, bytes);
 }
 
 rb_inline void shm_copy_out(void *shared, const void *from, size_t bytes)
 {
 	if (SHM_HOOK(copy_out))
 		(void)SHM_CALL(copy_out(shared, from, bytes));
-	else if (bytes > 0)
-		memcpy(shared, from, bytes);
+	else
+		rb_copy(shared, from, bytes);
 }
 
 /* For a word of private memory shared by the threads of this process. */

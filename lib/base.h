@@ -16,6 +16,7 @@
 #define rb_printf(f, a) __attribute__((format(printf, f, a)))
 #define rb_inline static inline __attribute__((always_inline))
 #define rb_cold __attribute__((cold, noinline))
+#define rb_noinline __attribute__((noinline))
 
 #define RB_LINE 64u   /* bytes of a cache line */
 #define RB_PAGE 4096u /* bytes of a page; the layout does not depend on the kernel's being larger \
@@ -45,6 +46,34 @@ static inline uint64_t rb_align_up(uint64_t n, uint64_t unit)
 static inline bool rb_is_power_of_two(uint64_t n)
 {
 	return n != 0 && (n & (n - 1)) == 0;
+}
+
+/* Two copies of n bytes, one from each end, that overlap: any size from n to 2 n without a loop. */
+#define RB_COPY_ENDS(to, from, bytes, n)                                                \
+	do {                                                                            \
+		unsigned char head_[n], tail_[n];                                       \
+		memcpy(head_, (from), n);                                               \
+		memcpy(tail_, (const unsigned char *)(from) + (bytes) - (n), n);        \
+		memcpy((to), head_, n);                                                 \
+		memcpy((unsigned char *)(to) + (bytes) - (n), tail_, n);                \
+	} while (0)
+
+/* memcpy() without a call for small sizes. */
+rb_inline void rb_copy(void *to, const void *from, size_t bytes)
+{
+	if (bytes > 128)
+		memcpy(to, from, bytes);
+	else if (bytes > 64)
+		RB_COPY_ENDS(to, from, bytes, 64);
+	else if (bytes > 32)
+		RB_COPY_ENDS(to, from, bytes, 32);
+	else if (bytes > 16)
+		RB_COPY_ENDS(to, from, bytes, 16);
+	else if (bytes >= 8)
+		RB_COPY_ENDS(to, from, bytes, 8);
+	else
+		for (size_t i = 0; i < bytes; i++)
+			((unsigned char *)to)[i] = ((const unsigned char *)from)[i];
 }
 
 /* CLOCK_MONOTONIC in nanoseconds; never stored where another process decides by it. */

@@ -46,10 +46,11 @@ void receive_end(struct ringbus_node *node)
 	}
 }
 
-/* Gives positions back and lets the sender know if it waits for room. */
-static void give(struct link_rx *rx, struct ringbus_node *node)
+/* Gives positions back and, when it is time (see ring_rx_give()), lets the sender know if it waits
+ * for room. */
+static void give(struct link_rx *rx, struct ringbus_node *node, bool last)
 {
-	if (!ring_rx_give(&rx->ring))
+	if (rb_likely(!ring_rx_give(&rx->ring, last)))
 		return;
 	/* sync BELL waker: head before the look at `room`; pairs BELL sleeper in doorbell_prepare()
 	 */
@@ -61,7 +62,7 @@ static void give(struct link_rx *rx, struct ringbus_node *node)
 void dispatch_give_all(struct ringbus_node *node)
 {
 	for (uint32_t i = 0; i < node->rings; i++)
-		give(node->rx[node->order[i]], node);
+		give(node->rx[node->order[i]], node, true);
 }
 
 static void add_ring(struct ringbus_node *node, uint32_t slot)
@@ -95,7 +96,7 @@ void receive_open_rings(struct ringbus_node *node)
 	}
 }
 
-static void ring_is_hot(struct ringbus_node *node, uint32_t i)
+void dispatch_ring_is_hot(struct ringbus_node *node, uint32_t i)
 {
 	uint8_t slot = node->order[i];
 
@@ -231,46 +232,71 @@ static void call(struct ringbus_node *node, const struct ringbus_message *m,
 	handler(m, user);
 }
 
-/* Takes up to `limit` messages from one ring. */
-static unsigned drain(struct ringbus_node *node, struct link_rx *rx, unsigned limit)
+static bool is_pooled(const struct ring_record *rec)
+{
+	return rec->kind >= RECORD_EVENT_POOLED;
+}
+
+struct drained {
+	unsigned taken, delivered;
+	uint64_t bytes;
+	int last; /* answer of the last peek */
+};
+
+/* Takes up to `limit` messages; the first one has been peeked at. Under the RCU read lock. */
+rb_inline void take(struct ringbus_node *node, struct link_rx *rx, struct ring_record *rec,
+		    unsigned limit, struct drained *d)
 {
 	struct ringbus_message m = {.node = node};
+	uint64_t quarter = rx->ring.capacity / 4;
 	struct subscription *sub;
-	struct ring_record rec;
-	uint64_t bytes = 0, quarter = rx->ring.capacity / 4;
-	unsigned n = 0, taken = 0;
-	int r = RING_EMPTY;
 
-	event_read_begin();
-	while (taken < limit && (r = ring_rx_peek(&rx->ring, &rec)) == RING_RECORD) {
-		enum verdict verdict = accept(node, rx, &rec, &m, &sub);
+	do {
+		enum verdict verdict = accept(node, rx, rec, &m, &sub);
 
 		if (rb_unlikely(verdict == AGAIN))
 			break;
-		taken++;
+		d->taken++;
 		if (rb_likely(verdict == DELIVER)) {
-			n++;
-			bytes += m.size;
+			d->delivered++;
+			d->bytes += m.size;
 			call(node, &m, sub);
 		}
-		ring_rx_advance(&rx->ring, &rec);
-		if (rb_unlikely(rx->ring.at - rx->ring.given >= quarter || m.internal[0] != 0))
-			give(rx, node);
+		ring_rx_advance(&rx->ring, rec);
+		if (rb_unlikely(is_pooled(rec)))
+			give(rx, node, true);
+		else if (rb_unlikely(rx->ring.at - rx->ring.given >= quarter))
+			give(rx, node, false);
 		if (rb_unlikely(node->deferred || own_load_relaxed(&node->close_wanted)))
 			break;
+	} while (d->taken < limit && (d->last = ring_rx_peek(&rx->ring, rec)) == RING_RECORD);
+}
+
+/* Takes up to `limit` messages from one ring. */
+rb_inline unsigned drain(struct ringbus_node *node, struct link_rx *rx, unsigned limit)
+{
+	struct ring_record rec;
+	struct drained d = {.last = ring_rx_peek(&rx->ring, &rec)};
+
+	if (rb_likely(d.last == RING_EMPTY))
+		return 0;
+	if (rb_likely(d.last == RING_RECORD)) {
+		event_read_begin();
+		take(node, rx, &rec, limit, &d);
+		event_read_end();
+		event_free_deferred(node);
 	}
-	event_read_end();
-	event_free_deferred(node);
-	if (rb_unlikely(r == RING_SPOILED))
+	if (rb_unlikely(d.last == RING_SPOILED))
 		shm_count(&node->own->corrupt, 1);
-	if (n > 0) {
+	if (d.delivered > 0) {
 		shm_store_relaxed(&node->own->in_handler, 0); /* relaxed: own word, for tools */
-		shm_count(&node->own->received, n);
-		shm_count(&node->own->received_bytes, bytes);
-		shm_count(&rx->ring.rx->messages, n);
-		shm_count(&rx->ring.rx->bytes, bytes);
+		shm_count(&node->own->received, d.delivered);
+		shm_count(&node->own->received_bytes, d.bytes);
+		shm_count(&rx->ring.rx->messages, d.delivered);
+		shm_count(&rx->ring.rx->bytes, d.bytes);
 	}
-	return taken;
+	give(rx, node, false);
+	return d.taken;
 }
 
 static unsigned drain_rings(struct ringbus_node *node, unsigned limit)
@@ -299,7 +325,7 @@ static unsigned drain_rings(struct ringbus_node *node, unsigned limit)
 			drain(node, node->rx[node->order[i]], (unsigned)rb_min(BATCH, limit - n));
 
 		if (got > 0)
-			ring_is_hot(node, i);
+			dispatch_ring_is_hot(node, i);
 		n += got;
 	}
 	return n;
@@ -325,6 +351,42 @@ static void look_at_rest(struct ringbus_node *node)
 		dispatch_pending(node);
 }
 
+/* In the middle of a stream a receiver that runs dry stays away from the ring for a moment, so that
+ * its sender gets ahead: polling the line that is being written makes the two move in lockstep.
+ * Only while that pays: where the sender has no processor of its own nothing comes meanwhile. */
+#define STREAM_MIN 8u /* messages without an empty turn between them */
+#define STREAM_DRY_NS 2000u
+#define STREAM_MISSES_MAX 4u /* such waits in a row that brought nothing */
+#define STREAM_RETRY 64u     /* then one in so many */
+
+static rb_noinline unsigned stream_is_dry(struct ringbus_node *node, unsigned limit)
+{
+	uint64_t end;
+	unsigned n;
+
+	if (node->stream_misses >= STREAM_MISSES_MAX && ++node->stream_skips % STREAM_RETRY != 0)
+		return 0;
+	end = rb_now_ns() + STREAM_DRY_NS;
+	do
+		for (unsigned i = 0; i < 8; i++)
+			cpu_pause();
+	while (rb_now_ns() < end);
+	n = drain_rings(node, limit);
+	node->stream_misses = n > 0 ? 0 : node->stream_misses + 1;
+	return n;
+}
+
+/* The rings in turn, with that wait. */
+rb_inline unsigned drain_streams(struct ringbus_node *node, unsigned limit)
+{
+	unsigned n = drain_rings(node, limit);
+
+	if (n == 0 && node->streak >= STREAM_MIN)
+		n = stream_is_dry(node, limit);
+	node->streak = n > 0 ? node->streak + n : 0;
+	return n;
+}
+
 int dispatch_poll(struct ringbus_node *node, unsigned limit)
 {
 	struct ringbus_message m;
@@ -334,22 +396,23 @@ int dispatch_poll(struct ringbus_node *node, unsigned limit)
 		limit = 256;
 	node->pulling = false;
 	dispatch_pulled_done(node);
-	shm_count(&node->own->dispatches, 1);
 	turn_begins(node);
 	if (rb_unlikely(node->on_signal && signal_pending(node))) {
 		node->on_signal(signal_take(node), node->on_signal_user);
 		n++;
 	}
-	n += drain_rings(node, limit - n);
+	n += drain_streams(node, limit - n);
 	while (rb_unlikely(node->peers_pending || node->events_pending || node->lost_rx) &&
 	       notice_next(node, &m)) {
 		call(node, &m, NULL);
 		n++;
 	}
-	if (n > 0)
+	if (n > 0) {
+		shm_count(&node->own->dispatches, 1);
+	} else {
 		dispatch_give_all(node);
-	else
 		look_at_rest(node);
+	}
 	return (int)n;
 }
 
@@ -363,7 +426,7 @@ void dispatch_pulled_done(struct ringbus_node *node)
 	node->pulled_kept = false;
 	rx->ring.at += node->pulled_bytes;
 	if (node->pulled_pooled || rx->ring.at - rx->ring.given >= rx->ring.capacity / 8)
-		give(rx, node);
+		give(rx, node, node->pulled_pooled);
 }
 
 /* Whether a notice is ready. Each one says by itself which messages must come first. */
@@ -397,7 +460,7 @@ static bool pull_from(struct ringbus_node *node, struct link_rx *rx, struct ring
 		if (verdict == DELIVER) {
 			node->pulled = rx;
 			node->pulled_bytes = rec.bytes;
-			node->pulled_pooled = m->internal[0] != 0;
+			node->pulled_pooled = is_pooled(&rec);
 			shm_count(&node->own->received, 1);
 			shm_count(&node->own->received_bytes, m->size);
 			shm_count(&rx->ring.rx->messages, 1);
@@ -405,6 +468,8 @@ static bool pull_from(struct ringbus_node *node, struct link_rx *rx, struct ring
 			return true;
 		}
 		ring_rx_advance(&rx->ring, &rec);
+		if (is_pooled(&rec))
+			give(rx, node, true);
 	}
 	return false;
 }
@@ -444,132 +509,4 @@ int dispatch_pull(struct ringbus_node *node, struct ringbus_message *m)
 	dispatch_give_all(node);
 	look_at_rest(node);
 	return 0;
-}
-
-void dispatch_fence_senders(struct ringbus_node *node)
-{
-	bool unfenced = false;
-
-	for (uint32_t i = 0; i < node->rings && !unfenced; i++)
-		/* sync MODE sleeper: modes, after ASLEEP and its fence, before the looks; pairs
-		 * MODE sender in adapt_mode() */
-		unfenced = shm_load_acquire(&node->region->nodes[node->order[i]].mode) &
-			   NODE_MODE_UNFENCED;
-	if (unfenced && node->membarrier)
-		doorbell_membarrier();
-}
-
-/* A ring at rest: whether something is to be said or done about it. */
-static bool rest_is_disturbed(struct ringbus_node *node, struct link_rx *rx)
-{
-	if (ring_rx_is_spoiled(&rx->ring)) {
-		shm_count(&node->own->corrupt, 1);
-		return false; /* asked; the answer rings */
-	}
-	/* relaxed: counter; the next record tells the same */
-	if (shm_load_relaxed(&rx->ring.ctl->drops) != rx->drops &&
-	    (node->on_notice || node->pulling)) {
-		node->lost_rx = rx;
-		return true;
-	}
-	return false;
-}
-
-bool dispatch_pending(struct ringbus_node *node)
-{
-	struct ring_record rec;
-
-	receive_open_rings(node);
-	for (uint32_t i = 0; i < node->rings; i++) {
-		struct link_rx *rx = node->rx[node->order[i]];
-
-		if (ring_rx_peek(&rx->ring, &rec) != RING_EMPTY || rest_is_disturbed(node, rx)) {
-			ring_is_hot(node, i);
-			return true;
-		}
-	}
-	if (signal_pending(node) && (node->on_signal || own_load(&node->signal_waiters) > 0))
-		return true;
-	/* sync NOTICE receiver: the last look before sleep; pairs NOTICE prover in
-	 * control_announce() */
-	return shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen;
-}
-
-/* Looks at hot rings and the node's own words for a while. */
-static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
-{
-	uint64_t end = rb_min(rb_now_ns() + node->spin_now_ns, deadline_ns);
-	struct ring_record rec;
-
-	do {
-		for (unsigned round = 0; round < 32; round++) {
-			for (uint32_t i = 0; i < node->hot; i++)
-				if (ring_rx_peek(&node->rx[node->order[i]]->ring, &rec) !=
-				    RING_EMPTY)
-					return true;
-			cpu_pause();
-		}
-		/* sync NOTICE receiver: a look; pairs NOTICE prover in control_announce() */
-		if (shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen ||
-		    (signal_pending(node) &&
-		     (node->on_signal || own_load_relaxed(&node->signal_waiters) > 0)))
-			return true;
-		receive_open_rings(node);
-		if (own_load_relaxed(&node->stop) || own_load_relaxed(&node->close_wanted))
-			return true;
-	} while (rb_now_ns() < end);
-	return false;
-}
-
-#define SPIN_MAX_NS 50000u
-
-static void sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
-{
-	uint64_t prepared = doorbell_prepare(&node->bell->inbox);
-	uint64_t before, left;
-	int r = 0;
-
-	dispatch_fence_senders(node);
-	if (dispatch_pending(node) || own_load(&node->stop) || own_load(&node->close_wanted)) {
-		doorbell_finish(&node->bell->inbox, prepared);
-		return;
-	}
-	before = rb_now_ns();
-	left = deadline_ns == UINT64_MAX ? UINT64_MAX
-	       : deadline_ns > before	 ? deadline_ns - before
-					 : 0;
-	if (!node->no_safety_wake)
-		left = rb_min(left, node->safety_ns);
-	if (left > 0) {
-		shm_count(&node->own->sleeps, 1);
-		r = doorbell_sleep(&node->bell->inbox, prepared, left);
-	}
-	doorbell_finish(&node->bell->inbox, prepared);
-	if (r == -ETIMEDOUT) {
-		if (!node->no_safety_wake && left == node->safety_ns && dispatch_pending(node))
-			shm_count(&node->own->safety_wakes, 1);
-		node->safety_ns = rb_min(node->safety_ns * 2, 6400 * RB_MS);
-	} else {
-		node->safety_ns = 100 * RB_MS;
-	}
-	/* spin next time if what we slept for came soon */
-	if (!node->spin_fixed)
-		node->spin_now_ns = rb_now_ns() - before < 4 * SPIN_MAX_NS ? SPIN_MAX_NS
-									   : node->spin_now_ns / 2;
-}
-
-int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns)
-{
-	dispatch_pulled_done(node);
-	dispatch_give_all(node);
-	if (dispatch_pending(node))
-		return 0;
-	if (node->spin_now_ns > 0 && node->spin_ns > 0 && spin(node, deadline_ns))
-		return 0;
-	if (rb_left_ns(deadline_ns) == 0)
-		return -ETIMEDOUT;
-	sleep_once(node, deadline_ns);
-	if (dispatch_pending(node))
-		return 0;
-	return rb_left_ns(deadline_ns) == 0 ? -ETIMEDOUT : 0;
 }

@@ -117,8 +117,8 @@ static void see_record(const struct inspect_record *record, void *user)
 {
 	struct ring_check *r = user;
 
-	if (record->kind == RECORD_PAD)
-		return;
+	if (record->kind == RECORD_PAD || record->kind == RECORD_SAME)
+		return; /* neither names a generation */
 	if (r->judge_pooled) {
 		if (record->pooled && record->to_generation == r->current)
 			see_descriptor(r, record);

@@ -85,6 +85,8 @@ static uint64_t least_bytes(uint64_t word)
 
 	if (kind == RECORD_PAD)
 		return 8;
+	if (kind == RECORD_SAME)
+		return word & (RECORD_DROPS | RECORD_STAMPED) ? 0 : RECORD_SAME_BYTES;
 	if (kind == RECORD_EVENT || kind == RECORD_CONTACT)
 		return header_bytes(word);
 	return kind_pooled(kind) ? header_bytes(word) + sizeof(struct record_chunk) : 0;
@@ -137,7 +139,7 @@ static void record_decode(struct walk *w, uint64_t position, uint64_t word,
 		.bytes = (uint32_t)word,
 		.kind = (enum record_kind)(word >> 32 & KIND_MASK),
 	};
-	if (record->kind == RECORD_PAD)
+	if (record->kind == RECORD_PAD || record->kind == RECORD_SAME)
 		return;
 	generations = walk_word(w, at + 8);
 	record->to_generation = (uint32_t)(generations >> 32);

@@ -308,15 +308,21 @@ _Static_assert(sizeof(struct layout_ring_rx) == RB_PAGE, "layout");
  *event index << 48 | event generation then, if flagged, one word with the sender's count of drops
  *so far (put in the first record after drops), then, if stamped, one word of CLOCK_MONOTONIC in ns
  *(information only), then payload or descriptor. Word 0 is 0 until the record is published. Padding
- *has only word 0. */
+ *has only word 0, RECORD_SAME has word 0 and payload: the next message of a stream repeats nothing
+ *that the one before it said. The first record in each part of a ring (starts[]) is never one, nor
+ *the first of a new owner on either end or after a resync; who begins to read in the middle and
+ *meets it first skips it. */
 enum record_kind {
 	RECORD_PAD = 1,
 	RECORD_EVENT = 2, /* payload follows */
 	RECORD_CONTACT = 3,
 	RECORD_EVENT_POOLED = 4, /* struct record_chunk follows */
 	RECORD_CONTACT_POOLED = 5,
+	RECORD_SAME = 6, /* only word 0, then payload: words 1, 2 and kind as in the last
+			    RECORD_EVENT or RECORD_CONTACT before it */
 };
 #define RECORD_HEADER_BYTES 24u
+#define RECORD_SAME_BYTES 8u /* header of RECORD_SAME */
 #define RECORD_SPARE_BYTES 8u /* the next header, always 0 */
 
 struct record_chunk {

@@ -50,6 +50,7 @@ int link_tx_open(struct ringbus_node *node, uint32_t slot, struct link_tx **out)
 	if (!tx)
 		return -ENOMEM;
 	tx->slot = slot;
+	tx->word = LINK_NOBODY;
 	tx->bell = &region->bells[slot];
 	r = ring_offset(node, slot, &offset);
 	if (r == 0)

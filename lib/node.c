@@ -182,6 +182,7 @@ static int set_up(struct ringbus_node *node)
 	node->guard = region->guard;
 	node->bell = &region->bells[node->slot];
 	node->mask_words = (region->g.nodes + 63) / 64;
+	node->inline_max = (uint32_t)ring_inline_max(region->g.ring_bytes);
 	r = region_map(region, region->g.nodes_offset + (uint64_t)node->slot * RB_PAGE, RB_PAGE,
 		       true, true, &own);
 	if (r < 0)

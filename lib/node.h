@@ -21,11 +21,13 @@ struct sent_chunk {
 	uint64_t id;
 };
 
+#define LINK_NOBODY UINT64_MAX /* no slot word */
+
 /* What we send to one slot. */
 struct link_tx {
 	struct ring_tx ring;
 	struct layout_bell *bell; /* the receiver's */
-	uint64_t word;		  /* its slot word, LIVE, as last seen */
+	uint64_t word;		  /* its slot word, LIVE, as last seen; else LINK_NOBODY */
 	uint64_t generations;	  /* word 1 of our records */
 	uint64_t inbox_last;	  /* epoch that we woke last */
 	struct sent_chunk *sent;  /* circular, power of two */
@@ -91,7 +93,8 @@ struct ringbus_node {
 	struct layout_bell *bell;
 	uint32_t slot, generation, pid;
 	uint64_t live_word;  /* our slot word */
-	uint32_t mask_words; /* that can have bits on this bus */
+	uint32_t mask_words;  /* that can have bits on this bus */
+	uint32_t inline_max; /* payload bytes that a record can hold */
 	uint64_t timeout_ns, spin_ns;
 	bool single_sender, peer_notices, no_safety_wake, membarrier, spin_fixed;
 	int connection;
@@ -125,6 +128,8 @@ struct ringbus_node {
 	uint64_t last_active_ns, safety_ns;
 	uint64_t spin_now_ns;
 	uint32_t empty_turns;
+	uint32_t streak; /* messages since the last empty turn */
+	uint32_t stream_misses, stream_skips;
 	struct link_rx *lost_rx; /* ring at rest whose drops are to be told */
 	bool pulling;		 /* messages are pulled, not handled */
 	bool pull_notices; /* look for notices before messages at the next pull */
@@ -202,6 +207,14 @@ rb_inline int node_enter(const struct ringbus_node *node)
 										 : node_lost(node);
 }
 
+int node_condemned(const struct ringbus_node *node); /* says so: -EFAULT */
+
+/* What a call returns: r, or that the region was truncated meanwhile. */
+rb_inline int node_guarded(const struct ringbus_node *node, int r)
+{
+	return rb_unlikely(own_load(node->region->condemned) != 0) ? node_condemned(node) : r;
+}
+
 /* link.c */
 int link_tx_open(struct ringbus_node *node, uint32_t slot, struct link_tx **tx);
 int link_rx_open(struct ringbus_node *node, uint32_t slot, bool joining);
@@ -237,13 +250,17 @@ void receive_end(struct ringbus_node *node);
 int dispatch_poll(struct ringbus_node *node, unsigned limit);
 int dispatch_pull(struct ringbus_node *node, struct ringbus_message *m);
 void dispatch_pulled_done(struct ringbus_node *node);
+void dispatch_give_all(struct ringbus_node *node);
+/* The ring at order[i] had something: it is looked at in every turn. */
+void dispatch_ring_is_hot(struct ringbus_node *node, uint32_t i);
+
+/* wait.c */
 /* Sleeps until something may be pending. 0, -ETIMEDOUT. Caller receives. */
 int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns);
 /* Whether anything is pending; opens rings of new senders. */
 bool dispatch_pending(struct ringbus_node *node);
 /* For a sleeper that stored ASLEEP: puts the fence into unfenced senders. */
 void dispatch_fence_senders(struct ringbus_node *node);
-void dispatch_give_all(struct ringbus_node *node);
 
 /* notice.c: puts the next notice into m; false when there is none now. */
 bool notice_next(struct ringbus_node *node, struct ringbus_message *m);

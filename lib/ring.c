@@ -23,7 +23,9 @@ uint64_t ring_record_valid(uint64_t word, uint64_t at, uint64_t capacity)
 		return offset + bytes == capacity ? bytes : 0;
 	if (kind == RECORD_EVENT_POOLED || kind == RECORD_CONTACT_POOLED)
 		return bytes == least + sizeof(struct record_chunk) ? bytes : 0;
-	if (kind != RECORD_EVENT && kind != RECORD_CONTACT)
+	if (kind == RECORD_SAME)
+		least = word & (RECORD_DROPS | RECORD_STAMPED) ? UINT64_MAX : RECORD_SAME_BYTES;
+	else if (kind != RECORD_EVENT && kind != RECORD_CONTACT)
 		return 0;
 	/* the unused tail must be part of the last payload word */
 	if (bytes < least || (bytes == least && (word >> 36 & 7)))
@@ -87,6 +89,7 @@ void ring_tx_answer(struct ring_tx *tx, uint64_t asked)
 	tx->tail = at;
 	tx->head = at;
 	tx->lost = false;
+	tx->said = SAID_NOTHING;
 	ring_tx_store_hint(tx);
 }
 
@@ -95,7 +98,12 @@ void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data,
 {
 	uint64_t asked, start;
 
-	*tx = (struct ring_tx){.ctl = ctl, .data = data, .rx = rx, .capacity = capacity};
+	*tx = (struct ring_tx){.ctl = ctl,
+			       .data = data,
+			       .rx = rx,
+			       .capacity = capacity,
+			       .said = SAID_NOTHING,
+			       .part_shift = (unsigned)__builtin_ctzll(capacity / RING_STARTS)};
 	/* sync HINT successor: hint before the walk; pairs HINT sender in ring_tx_store_hint() */
 	tx->hinted = shm_load_acquire(&ctl->hint) & ~7ull;
 	/* relaxed: own words, left by our predecessor, who is dead (SLOT) */
@@ -162,6 +170,7 @@ static bool answered(struct ring_rx *rx)
 	 * ring_tx_room_slow() */
 	shm_store_release(&rx->rx->head, rx->at);
 	rx->given = rx->at;
+	rx->told = rx->at;
 	return true;
 }
 
@@ -170,6 +179,8 @@ void ring_rx_ask(struct ring_rx *rx)
 	rx->asked++;
 	rx->asked_position = rx->at + rx->capacity;
 	rx->waiting = true;
+	rx->said_kind = 0;
+	rx->said_generations = SAID_NOBODY;
 	shm_store_relaxed(&rx->rx->position,
 			  rx->asked_position); /* relaxed: published by `asked` (RESYNC) */
 	KILL_POINT("X_RESYNC_POSITION");
@@ -185,7 +196,11 @@ void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const ui
 	uint64_t start;
 	bool bad = false;
 
-	*rx = (struct ring_rx){.ctl = ctl, .data = data, .rx = own, .capacity = capacity};
+	*rx = (struct ring_rx){.ctl = ctl,
+			       .data = data,
+			       .rx = own,
+			       .capacity = capacity,
+			       .said_generations = SAID_NOBODY};
 	/* relaxed: own words, left by our predecessor, who is gone (SLOT) */
 	rx->asked = shm_load_relaxed(&own->asked);
 	rx->asked_position = shm_load_relaxed(&own->position) & ~7ull; /* relaxed: own word */
@@ -193,6 +208,7 @@ void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const ui
 	/* sync RESYNC receiver: answer before start; pairs RESYNC sender in ring_tx_answer() */
 	if (shm_load_acquire(&ctl->answered) != rx->asked) {
 		rx->at = rx->given & ~7ull;
+		rx->told = rx->at;
 		rx->waiting = true;
 		return;
 	}
@@ -205,6 +221,7 @@ void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const ui
 	 * ring_tx_room_slow() */
 	shm_store_release(&own->head, rx->at);
 	rx->given = rx->at;
+	rx->told = rx->at;
 	if (bad)
 		ring_rx_ask(rx);
 }
@@ -230,12 +247,31 @@ bool ring_rx_is_spoiled(struct ring_rx *rx)
 	return true;
 }
 
-/* Extra words of a record, behind its header. */
-static void read_extras(struct ring_record *rec, const struct shm_word *w, uint64_t word)
+/* Reads the record with this header, which is valid, at rx->at. */
+static void read_record(struct ring_rx *rx, struct ring_record *rec, uint64_t word)
 {
-	uint64_t head = RECORD_HEADER_BYTES;
+	const struct shm_word *w = (const void *)(rx->data + (rx->at & (rx->capacity - 1)));
+	enum record_kind kind = (enum record_kind)(word >> 32 & 7);
+	uint64_t head = kind == RECORD_SAME ? RECORD_SAME_BYTES : RECORD_HEADER_BYTES;
 
-	w += 3;
+	*rec = (struct ring_record){.bytes = (uint32_t)word,
+				    .kind = kind,
+				    .flags = word & (RECORD_DROPS | RECORD_STAMPED)};
+	if (kind == RECORD_SAME) {
+		rec->kind = rx->said_kind;
+		rec->generations = rx->said_generations;
+		rec->event = rx->said_event;
+	} else {
+		/* relaxed, both: ordered by the header (RECORD) */
+		rec->generations = shm_load_relaxed(w + 1);
+		rec->event = shm_load_relaxed(w + 2);
+	}
+	if (kind == RECORD_EVENT || kind == RECORD_CONTACT) {
+		rx->said_generations = rec->generations;
+		rx->said_event = rec->event;
+		rx->said_kind = kind;
+	}
+	w += head / 8;
 	if (word & RECORD_DROPS) {
 		rec->drops = shm_load_relaxed(w++); /* relaxed: ordered by the header (RECORD) */
 		head += 8;
@@ -251,7 +287,6 @@ static void read_extras(struct ring_record *rec, const struct shm_word *w, uint6
 /* `word` was read at rx->at (0 only while waiting). */
 int ring_rx_peek_slow(struct ring_rx *rx, struct ring_record *rec, uint64_t word)
 {
-	const struct shm_word *w;
 	uint64_t bytes;
 
 	for (int turns = 0; turns < 4; turns++) {
@@ -272,16 +307,7 @@ int ring_rx_peek_slow(struct ring_rx *rx, struct ring_record *rec, uint64_t word
 			word = header_at(rx->data, rx->at, rx->capacity);
 			continue;
 		}
-		w = (const void *)(rx->data + (rx->at & (rx->capacity - 1)));
-		rec->generations =
-			shm_load_relaxed(w + 1);      /* relaxed: ordered by the header (RECORD) */
-		rec->event = shm_load_relaxed(w + 2); /* relaxed: ordered by the header (RECORD) */
-		rec->bytes = (uint32_t)bytes;
-		rec->kind = (enum record_kind)(word >> 32 & 7);
-		rec->flags = word & (RECORD_DROPS | RECORD_STAMPED);
-		rec->drops = 0;
-		rec->stamp_ns = 0;
-		read_extras(rec, w, word);
+		read_record(rx, rec, word);
 		return RING_RECORD;
 	}
 	return RING_EMPTY;

@@ -34,6 +34,7 @@ struct ring_tx {
 	uint8_t *data;
 	const struct layout_ring_rx *rx;
 	uint64_t capacity;
+	unsigned part_shift; /* log2 of the bytes of a part of the ring, see starts[] in layout.h */
 	uint64_t tail;
 	uint64_t head;	 /* as last read */
 	uint64_t hinted; /* as last stored */
@@ -41,6 +42,7 @@ struct ring_tx {
 	uint64_t drops; /* as last told in a record */
 	uint64_t drops_now;
 	uint64_t high_water;
+	uint64_t said; /* ring_said() of the last plain record; SAID_NOTHING: repeat it all */
 	bool lost;
 };
 
@@ -51,10 +53,23 @@ struct ring_rx {
 	uint64_t capacity;
 	uint64_t at;	/* next record to read */
 	uint64_t given; /* head as last stored */
+	uint64_t told;	/* head when we last looked whether the sender waits for room */
 	uint64_t asked;
 	uint64_t asked_position;
-	bool waiting; /* asked, not answered yet */
+	bool waiting;		    /* asked, not answered yet */
+	enum record_kind said_kind; /* of the last plain record; 0: none yet */
+	uint64_t said_generations, said_event;
 };
+
+/* Words 2 and kind in one. There are at most 65535 events. */
+#define SAID_NOTHING (0xffffull << 48)
+#define SAID_CONTACT (0xffffull << 48 | 1)
+#define SAID_NOBODY UINT64_MAX /* said_generations: of no owner */
+
+rb_inline uint64_t ring_said(enum record_kind kind, uint64_t event)
+{
+	return kind == RECORD_EVENT ? event : kind == RECORD_CONTACT ? SAID_CONTACT : SAID_NOTHING;
+}
 
 /* A record as read: checked, header copied. */
 struct ring_record {
@@ -122,6 +137,18 @@ rb_inline bool ring_tx_ready(struct ring_tx *tx)
 	return rb_likely(!tx->lost);
 }
 
+/* Whether a record of `bytes` without extra words can be written at once: nothing asked, lost or to
+ * be told, room as last seen, no padding. False: ring_tx_ready() and ring_tx_room() say why. */
+rb_inline bool ring_tx_plain(const struct ring_tx *tx, uint64_t bytes)
+{
+	uint64_t left = tx->capacity - (tx->tail & (tx->capacity - 1));
+
+	/* sync RESYNC sender: as in ring_tx_ready(); pairs RESYNC receiver in ring_rx_ask() */
+	return shm_load_acquire(&tx->rx->asked) == tx->answered && !tx->lost &&
+	       tx->drops == tx->drops_now && bytes <= left &&
+	       tx->tail - tx->head + bytes + RECORD_SPARE_BYTES <= tx->capacity;
+}
+
 /* Whether a record of `bytes` fits now, padding included. */
 rb_inline bool ring_tx_room(struct ring_tx *tx, uint64_t bytes)
 {
@@ -171,12 +198,12 @@ rb_inline void ring_tx_publish(struct ring_tx *tx, uint64_t bytes, uint64_t size
 	shm_store_release(ring_tx_word(tx, at), record_word0(at, bytes, kind, -size & 7, flags));
 	KILL_POINT("X_RING_PUBLISHED");
 	tx->tail = at + bytes;
-	if ((at ^ tx->tail) & ~(tx->capacity / RING_STARTS - 1)) {
+	if ((at ^ tx->tail) >> tx->part_shift) {
 		/* relaxed: for tools only */
-		shm_store_relaxed(&tx->ctl->starts[tx->tail / (tx->capacity / RING_STARTS) %
-						   RING_STARTS],
+		shm_store_relaxed(&tx->ctl->starts[tx->tail >> tx->part_shift & (RING_STARTS - 1)],
 				  tx->tail);
-		if (tx->tail - tx->hinted >= tx->capacity / 8)
+		tx->said = SAID_NOTHING;
+		if (rb_unlikely(tx->tail - tx->hinted >= tx->capacity / 8))
 			ring_tx_store_hint(tx);
 	}
 	shm_count(&tx->ctl->messages, 1);
@@ -184,6 +211,13 @@ rb_inline void ring_tx_publish(struct ring_tx *tx, uint64_t bytes, uint64_t size
 }
 
 enum { RING_EMPTY = 0, RING_RECORD = 1, RING_SPOILED = -EBADMSG };
+
+/* What the header of a common record looks like once its position is taken out. */
+#define RECORD_COMMON_MASK (0xffffffull << 40 | RECORD_STAMPED | RECORD_DROPS | 6ull << 32 | 7ull)
+#define RECORD_COMMON ((uint64_t)RECORD_EVENT << 32)
+#define RECORD_SAME_MASK (RECORD_COMMON_MASK | 1ull << 32)
+#define RECORD_SAME_WORD ((uint64_t)RECORD_SAME << 32)
+_Static_assert(RECORD_EVENT == 2 && RECORD_CONTACT == 3, "both have 01x in the bits of the kind");
 
 /* Looks at the next record without taking it: RING_EMPTY, RING_RECORD, or RING_SPOILED once when
  * the pair starts anew. */
@@ -193,16 +227,28 @@ rb_inline int ring_rx_peek(struct ring_rx *rx, struct ring_record *rec)
 	/* sync RECORD receiver: header before the rest; pairs RECORD sender in ring_tx_publish() */
 	uint64_t word = shm_load_acquire(w);
 	uint64_t bytes = (uint32_t)word;
-	uint64_t kind = word >> 32 & 15;
+	uint64_t left = rx->capacity - (rx->at & (rx->capacity - 1));
 
 	if (word == 0 && rb_likely(!rx->waiting))
 		return RING_EMPTY;
-	/* Common: an event or contact without extra words. Each word is read once; all below uses
-	 * the copy. */
-	if (rb_unlikely((kind != RECORD_EVENT && kind != RECORD_CONTACT) ||
-			(word & RECORD_STAMPED) || rx->waiting || bytes < RECORD_HEADER_BYTES + 8 ||
-			(bytes & 7) || (rx->at & (rx->capacity - 1)) + bytes > rx->capacity ||
-			word >> 40 != (rx->at >> 3 & 0xffffff)))
+	/* The next of a stream: what it is was read with an earlier one. */
+	if (((word ^ rx->at << 37) & RECORD_SAME_MASK) == RECORD_SAME_WORD &&
+	    rb_likely(bytes - 2 * RECORD_SAME_BYTES <= left - 2 * RECORD_SAME_BYTES &&
+		      left >= 2 * RECORD_SAME_BYTES && !rx->waiting)) {
+		rec->generations = rx->said_generations;
+		rec->event = rx->said_event;
+		rec->payload = (const uint8_t *)(w + 1);
+		rec->bytes = (uint32_t)bytes;
+		rec->size = (uint32_t)(bytes - RECORD_SAME_BYTES - (word >> 36 & 7));
+		rec->kind = rx->said_kind;
+		rec->flags = 0;
+		return RING_RECORD;
+	}
+	/* Common: an event or contact with payload and without extra words, at this position. Each
+	 * word is read once; all below uses the copy. */
+	if (rb_unlikely(((word ^ rx->at << 37) & RECORD_COMMON_MASK) != RECORD_COMMON ||
+			bytes - (RECORD_HEADER_BYTES + 8) > left - (RECORD_HEADER_BYTES + 8) ||
+			left < RECORD_HEADER_BYTES + 8 || rx->waiting))
 		return ring_rx_peek_slow(rx, rec, word);
 	/* relaxed: ordered by the header (RECORD) */
 	rec->generations = shm_load_relaxed(w + 1);
@@ -210,8 +256,11 @@ rb_inline int ring_rx_peek(struct ring_rx *rx, struct ring_record *rec)
 	rec->payload = (const uint8_t *)(w + 3);
 	rec->bytes = (uint32_t)bytes;
 	rec->size = (uint32_t)(bytes - RECORD_HEADER_BYTES - (word >> 36 & 7));
-	rec->kind = (enum record_kind)kind;
+	rec->kind = (enum record_kind)(word >> 32 & 7);
 	rec->flags = 0;
+	rx->said_generations = rec->generations;
+	rx->said_event = rec->event;
+	rx->said_kind = rec->kind;
 	return RING_RECORD;
 }
 
@@ -220,16 +269,25 @@ rb_inline void ring_rx_advance(struct ring_rx *rx, const struct ring_record *rec
 	rx->at += rec->bytes;
 }
 
-/* Gives positions back. The caller fences and rings the sender's room. False: nothing to give. */
-rb_inline bool ring_rx_give(struct ring_rx *rx)
+/* Gives positions back. `last`: also if they are few, since we may not come again soon. True: the
+ * caller fences and looks whether the sender waits for room.
+ *
+ * Fewer than an eighth of the ring are given back without that look. No sender sleeps on for it: it
+ * waits for a quarter of the ring at most (a record of an eighth and as much padding), so while it
+ * waits more than three quarters are unread, and on the way through these there are looks; after
+ * the last of them at least seven eighths are free. What sets pool chunks free is always told. */
+rb_inline bool ring_rx_give(struct ring_rx *rx, bool last)
 {
-	if (rx->given == rx->at)
+	if (rx->given != rx->at) {
+		/* sync HEAD receiver: reads of the records before the head; pairs HEAD sender in
+		 * ring_tx_room_slow() */
+		shm_store_release(&rx->rx->head, rx->at);
+		KILL_POINT("X_RING_HEAD");
+		rx->given = rx->at;
+	}
+	if (rx->told == rx->at || (!last && rx->at - rx->told < rx->capacity / 8))
 		return false;
-	/* sync HEAD receiver: reads of the records before the head; pairs HEAD sender in
-	 * ring_tx_room_slow() */
-	shm_store_release(&rx->rx->head, rx->at);
-	KILL_POINT("X_RING_HEAD");
-	rx->given = rx->at;
+	rx->told = rx->at;
 	return true;
 }
 

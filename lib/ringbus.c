@@ -1,4 +1,4 @@
-/* ringbus.c: public calls: check arguments, call down; the listening thread; borrows. Level 5. */
+/* ringbus.c: public calls of the receiving side: listening, borrows, counters. Level 5. */
 #include "ringbus.h"
 
 #include "error.h"
@@ -27,156 +27,10 @@ void ringbus_set_log(void (*fn)(int level, const char *text, void *user), void *
 	rb_log_set(fn, user);
 }
 
-/* What a call returns when the region was truncated meanwhile. */
-static int guarded(const struct ringbus_node *node, int r)
+int node_condemned(const struct ringbus_node *node)
 {
-	if (rb_unlikely(guard_condemned(node->region)))
-		return rb_fail(-EFAULT, "the region file of the bus on port %u was truncated",
-			       node->region->port);
-	return r;
-}
-
-/* ---- sending ---- */
-
-int ringbus_emit(struct ringbus_event *event, const void *data, size_t size, uint64_t timeout_ns)
-{
-	struct send_payload p = {.data = data, .size = size, .loan = SEND_NO_LOAN};
-	int r;
-
-	if (rb_unlikely(!event || (!data && size > 0)))
-		return rb_fail(-EINVAL, "no event, or no data");
-	r = node_enter(event->node);
-	if (rb_unlikely(r < 0))
-		return r;
-	if (rb_unlikely(event->index == UINT32_MAX))
-		return rb_fail(-ENOENT, "event '%s' does not exist", event->id);
-	if (rb_unlikely(size > event->node->region->g.pool_bytes))
-		return rb_fail(-EMSGSIZE,
-			       "payload of %zu bytes; this bus carries at most %llu (--pool-bytes)",
-			       size, (unsigned long long)event->node->region->g.pool_bytes);
-	r = send_event(event, &p, timeout_ns);
-	return rb_likely(r >= 0) ? r : guarded(event->node, r);
-}
-
-int ringbus_contact_address(struct ringbus_node *node, const struct ringbus_address *to,
-			    const void *data, size_t size, uint64_t timeout_ns)
-{
-	struct send_payload p = {.data = data, .size = size, .loan = SEND_NO_LOAN};
-	int r = node_enter(node);
-
-	if (rb_unlikely(r < 0))
-		return r;
-	if (rb_unlikely(!to || (!data && size > 0)))
-		return rb_fail(-EINVAL, "no address, or no data");
-	if (rb_unlikely(size > node->region->g.pool_bytes))
-		return rb_fail(-EMSGSIZE,
-			       "payload of %zu bytes; this bus carries at most %llu (--pool-bytes)",
-			       size, (unsigned long long)node->region->g.pool_bytes);
-	r = send_contact(node, to, &p, timeout_ns);
-	return rb_likely(r >= 0) ? r : guarded(node, r);
-}
-
-int ringbus_contact(struct ringbus_node *node, uint32_t pid, const void *data, size_t size,
-		    uint64_t timeout_ns)
-{
-	struct ringbus_address to;
-	uint64_t epoch, cached;
-	int r = node_enter(node);
-
-	if (rb_unlikely(r < 0))
-		return r;
-	/* sync NOTICE sender: epoch before the slots that it covers; pairs NOTICE prover in
-	 * control_announce() */
-	epoch = shm_load_acquire(&node->region->common->control_epoch);
-	/* one word, so that threads agree: epoch (24 bits) | slot (8) | pid (24) */
-	cached = own_load_relaxed(&node->found);
-	if (rb_likely(cached >> 40 == (epoch & 0xffffff) && (cached & 0xffffffff) == pid &&
-		      cached != 0)) {
-		to = (struct ringbus_address){.slot = cached >> 32 & 0xff};
-	} else {
-		r = ringbus_node_find_pid(node, pid, &to);
-		if (r < 0)
-			return r;
-		own_store(&node->found, epoch << 40 | (uint64_t)to.slot << 32 | pid);
-		to.generation = 0;
-	}
-	return ringbus_contact_address(node, &to, data, size, timeout_ns);
-}
-
-size_t ringbus_node_payload_max(const struct ringbus_node *node)
-{
-	return node_enter(node) < 0 ? 0 : (size_t)node->region->g.pool_bytes;
-}
-
-int ringbus_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan,
-		 uint64_t timeout_ns)
-{
-	int r = node_enter(node);
-
-	if (r < 0)
-		return r;
-	if (!loan)
-		return rb_fail(-EINVAL, "no place for the loan");
-	return guarded(node, send_loan(node, size, loan, timeout_ns));
-}
-
-static int loan_payload(struct ringbus_node *node, const struct ringbus_loan *loan,
-			struct send_payload *p)
-{
-	if (!loan || !loan->data || loan->node != node || loan->size > loan->internal[1])
-		return rb_fail(-EINVAL, "not a loan of this node, or larger than it was");
-	*p = (struct send_payload){.data = loan->data,
-				   .size = loan->size,
-				   .loan = loan->internal[0]};
-	return 0;
-}
-
-int ringbus_emit_loan(struct ringbus_event *event, struct ringbus_loan *loan, uint64_t timeout_ns)
-{
-	struct send_payload p;
-	int r = event ? node_enter(event->node) : -EINVAL;
-
-	if (r == 0)
-		r = loan_payload(event->node, loan, &p);
-	if (r < 0)
-		return r;
-	if (event->index == UINT32_MAX)
-		return rb_fail(-ENOENT, "event '%s' does not exist", event->id);
-	r = send_event(event, &p, timeout_ns);
-	if (r >= 0)
-		loan->data = NULL;
-	return guarded(event->node, r);
-}
-
-int ringbus_contact_loan(struct ringbus_node *node, const struct ringbus_address *to,
-			 struct ringbus_loan *loan, uint64_t timeout_ns)
-{
-	struct send_payload p;
-	int r = node_enter(node);
-
-	if (r == 0)
-		r = to ? loan_payload(node, loan, &p) : -EINVAL;
-	if (r < 0)
-		return r;
-	r = send_contact(node, to, &p, timeout_ns);
-	if (r >= 0)
-		loan->data = NULL;
-	return guarded(node, r);
-}
-
-void ringbus_loan_cancel(struct ringbus_loan *loan)
-{
-	if (!loan || !loan->data || node_enter(loan->node) < 0)
-		return;
-	send_loan_cancel(loan);
-	loan->data = NULL;
-}
-
-int ringbus_node_trim(struct ringbus_node *node)
-{
-	int r = node_enter(node);
-
-	return r < 0 ? r : send_trim(node);
+	return rb_fail(-EFAULT, "the region file of the bus on port %u was truncated",
+		       node->region->port);
 }
 
 /* ---- receiving ---- */
@@ -200,7 +54,7 @@ int ringbus_poll(struct ringbus_node *node, unsigned limit)
 		r = receive_begin(node);
 	if (r < 0)
 		return r;
-	r = guarded(node, dispatch_poll(node, limit));
+	r = node_guarded(node, dispatch_poll(node, limit));
 	receive_ends(node);
 	return r;
 }
@@ -213,7 +67,7 @@ int ringbus_wait(struct ringbus_node *node, uint64_t timeout_ns)
 		r = receive_begin(node);
 	if (r < 0)
 		return r;
-	r = guarded(node, dispatch_wait(node, rb_deadline_ns(timeout_ns)));
+	r = node_guarded(node, dispatch_wait(node, rb_deadline_ns(timeout_ns)));
 	receive_end(node);
 	return r;
 }
@@ -229,7 +83,7 @@ static int pull(struct ringbus_node *node, struct ringbus_message *m, uint64_t t
 		if (r > 0)
 			return 0;
 		if (guard_condemned(node->region))
-			return guarded(node, 0);
+			return node_guarded(node, 0);
 		if (timeout_ns == 0)
 			return -EAGAIN;
 		if (deadline == 0)

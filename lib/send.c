@@ -6,19 +6,12 @@
  * first makes an emission all or nothing. A retry reads everything again. Kill points:
  * X_EMIT_PUBLISHED between two publications: some have the whole message, others do not have it;
  * X_EMIT_UNWOKEN: published and not woken; the reaper rings.
- *
- * Mode (sync MODE, see doorbell.h): FENCED senders fence once per emission, after all publications.
- * One that did not have to wake anybody for a while becomes UNFENCED: stores the mode, full fence,
- * goes on. One that finds receivers asleep becomes FENCED again by a release store, since sleepers
- * pay a membarrier for unfenced senders.
+ * The path for the common case, which decides the same by loads alone, is in emit.c.
  */
-#include "send_pool.h"
+#include "send.h"
 
 #include "error.h"
-
-#define AWAKE_STREAK 64u /* emissions without a wake before the fence is left out */
-#define STAMP_EVERY 64u
-#define INLINE_FAN_MAX 512u /* payload bytes that are copied into more than one ring */
+#include "send_pool.h"
 
 struct shot {
 	struct ringbus_node *node;
@@ -62,7 +55,7 @@ int ringbus_node_held_back_by(const struct ringbus_node *node, struct ringbus_ad
 rb_inline uint64_t record_flags(const struct link_tx *tx)
 {
 	return (rb_unlikely(tx->ring.drops_now != tx->ring.drops) ? RECORD_DROPS : 0) |
-	       (tx->unstamped >= STAMP_EVERY - 1 ? RECORD_STAMPED : 0);
+	       (tx->unstamped >= SEND_STAMP_EVERY - 1 ? RECORD_STAMPED : 0);
 }
 
 /* The slot has another owner, or none. 0: the new one is known now; 1: nobody there. */
@@ -75,6 +68,7 @@ static rb_cold int owner_changed(struct ringbus_node *node, struct link_tx *tx, 
 	own_store(&node->partner[tx->slot], word);
 	tx->generations = (uint64_t)slot_generation(word) << 32 | node->generation;
 	tx->borrowed_bytes = 0;
+	tx->ring.said = SAID_NOTHING;
 	/* sync MODE sender: as in link_tx_open(), for the new owner; pairs MODE joiner in node.c */
 	if ((shm_load_acquire(&node->region->nodes[tx->slot].mode) & NODE_MODE_NO_MEMBARRIER) &&
 	    !node->must_fence) {
@@ -176,6 +170,8 @@ rb_inline void publish(struct shot *s, struct link_tx *tx)
 	struct shm_word *w = ring_tx_reserve(&tx->ring, bytes);
 
 	/* relaxed, all: published by the header (RECORD) */
+	if (!s->pooled)
+		tx->ring.said = ring_said(s->kind, s->event); /* before a new part may begin */
 	shm_store_relaxed(w++, tx->generations);
 	shm_store_relaxed(w++, s->event);
 	if (rb_unlikely(flags & RECORD_DROPS)) {
@@ -200,33 +196,6 @@ rb_inline void publish(struct shot *s, struct link_tx *tx)
 	KILL_POINT("X_EMIT_PUBLISHED");
 }
 
-/* Changes the mode by what the last emission found. */
-rb_inline void adapt_mode(struct ringbus_node *node, int woke)
-{
-	if (rb_unlikely(woke > 0)) {
-		node->awake_streak = 0;
-		shm_count(&node->own->wakes, (uint64_t)woke);
-		if (node->unfenced && ++node->asleep_score >= 2) {
-			node->unfenced = false;
-			/* sync MODE sender: FENCED with release; pairs MODE sleeper in
-			 * dispatch_fence_senders() */
-			shm_store_release(&node->own->mode, 0);
-		}
-		return;
-	}
-	if (rb_likely(++node->awake_streak < AWAKE_STREAK))
-		return;
-	node->awake_streak = 0;
-	node->asleep_score = 0;
-	if (!node->unfenced && node->membarrier && !node->must_fence) {
-		/* sync MODE sender: UNFENCED, then a full fence, before the first emission without
-		 * one; pairs MODE sleeper in dispatch_fence_senders() */
-		shm_store_release(&node->own->mode, NODE_MODE_UNFENCED);
-		shm_fence();
-		node->unfenced = true;
-	}
-}
-
 rb_inline void wake(struct shot *s)
 {
 	int woke = 0;
@@ -238,7 +207,7 @@ rb_inline void wake(struct shot *s)
 		shm_fence();
 	for (uint32_t i = 0; i < s->count; i++)
 		woke += doorbell_ring(&s->to[i]->bell->inbox, &s->to[i]->inbox_last);
-	adapt_mode(s->node, woke);
+	send_adapt_mode(s->node, woke);
 }
 
 static rb_cold void count_drops(struct shot *s)
@@ -276,8 +245,7 @@ rb_inline int fire(struct shot *s)
 	return (int)s->count;
 }
 
-/* Whether we may emit now. The entry's word as last seen is kept in the handle. */
-static rb_cold int event_changed(struct ringbus_event *e, uint64_t word)
+int send_event_changed(struct ringbus_event *e, uint64_t word)
 {
 	struct ringbus_node *node = e->node;
 
@@ -293,25 +261,14 @@ static rb_cold int event_changed(struct ringbus_event *e, uint64_t word)
 	return 0;
 }
 
-rb_inline int event_current(struct ringbus_event *e)
+static int may_emit(struct ringbus_event *e)
 {
-	struct ringbus_node *node = e->node;
-	/* sync EVENT emitter: word before masks; pairs EVENT holder in publish_word() */
-	uint64_t word = shm_load_acquire(&e->entry->word);
-	int r;
+	int r = send_event_current(e);
 
-	if (rb_unlikely(word != e->word)) {
-		r = event_changed(e, word);
-		if (r < 0)
-			return r;
-	}
-	if (event_mode(word) == 0
-		    ? e->may_emit_single
-		    /* sync EVENT emitter: rights; pairs EVENT holder in bit_set() */
-		    : shm_load_acquire(&e->entry->members[node->slot / 64]) >> node->slot % 64 & 1)
-		return 0;
+	if (rb_likely(r != -EPERM))
+		return r;
 	return rb_fail(-EPERM,
-		       event_mode(word) == 0
+		       event_mode(e->word) == 0
 			       ? "only its creator emits the SINGLE event '%s'"
 			       : "only members emit the MULTI event '%s'; subscribe first",
 		       e->id);
@@ -325,7 +282,7 @@ static void shape(struct shot *s, struct ringbus_node *node, const struct send_p
 	/* One copy for many receivers once the copies would cost more than a descriptor and a cold
 	 * line. */
 	if (receivers > 1)
-		inline_max = rb_min(inline_max, INLINE_FAN_MAX);
+		inline_max = rb_min(inline_max, SEND_FAN_INLINE_MAX);
 	s->node = node;
 	s->payload = p;
 	s->pooled = p->loan != SEND_NO_LOAN || p->size > inline_max;
@@ -344,7 +301,7 @@ static int pass_event(struct ringbus_event *e, const struct send_payload *p)
 	unsigned receivers = 0;
 	struct shot s;
 	bool all_lossy;
-	int r = event_current(e);
+	int r = may_emit(e);
 
 	if (r < 0)
 		return r;
@@ -382,7 +339,7 @@ static int pass_event(struct ringbus_event *e, const struct send_payload *p)
 static int start_pool(struct ringbus_node *node, const struct send_payload *p)
 {
 	if (rb_likely(node->pool_known) ||
-	    p->size <= rb_min(INLINE_FAN_MAX, ring_inline_max(node->region->g.ring_bytes)))
+	    p->size <= rb_min(SEND_FAN_INLINE_MAX, ring_inline_max(node->region->g.ring_bytes)))
 		return 0;
 	return send_pool_start(node);
 }
@@ -450,27 +407,19 @@ static int try_once(const struct attempt *a)
 	return send_pool_take(a->node, a->loan_size, a->loan);
 }
 
-/* The locked half of a try. -EBUSY: two threads send on a single_sender node. */
+int send_two_threads(void)
+{
+	return rb_fail(-EBUSY, "two threads send on a node opened with single_sender");
+}
+
 static int try_locked(const struct attempt *a)
 {
-	struct ringbus_node *node = a->node;
-	int r;
+	int r = send_enter(a->node);
 
-	if (node->single_sender) {
-#ifndef NDEBUG
-		if (!own_cas(&node->sending, 0, 1))
-			return rb_fail(-EBUSY,
-				       "two threads send on a node opened with single_sender");
-#endif
-		r = try_once(a);
-#ifndef NDEBUG
-		own_store(&node->sending, 0);
-#endif
+	if (r < 0)
 		return r;
-	}
-	pthread_mutex_lock(&node->send_lock);
 	r = try_once(a);
-	pthread_mutex_unlock(&node->send_lock);
+	send_leave(a->node);
 	return r;
 }
 

@@ -155,13 +155,17 @@ int send_pool_start(struct ringbus_node *node)
 			r = link_tx_open(node, s, &tx);
 		if (r < 0)
 			break;
-		/* sync SLOT reader: generation before the records that name it; pairs SLOT writer
-		 * in control_grant() */
-		if (tx->word == 0)
-			tx->word = shm_load_acquire(&tx->bell->slot);
-		if (slot_state(tx->word) == SLOT_LIVE)
-			r = adopt_ring(node, tx);
-		tx->generations = (uint64_t)slot_generation(tx->word) << 32 | node->generation;
+		if (tx->word == LINK_NOBODY) {
+			/* sync SLOT reader: generation before the records that name it; pairs SLOT
+			 * writer in control_grant() */
+			uint64_t word = shm_load_acquire(&tx->bell->slot);
+
+			if (slot_state(word) != SLOT_LIVE)
+				continue;
+			tx->word = word;
+			tx->generations = (uint64_t)slot_generation(word) << 32 | node->generation;
+		}
+		r = adopt_ring(node, tx);
 	}
 	if (r < 0)
 		return r;

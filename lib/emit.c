@@ -1,0 +1,330 @@
+/* emit.c: public calls of the sending side, and the path that nearly every message takes. Level 5.
+ *
+ * The common path is for a payload that goes into the rings as it is, to receivers of whom each is
+ * the one that we know, with room as we last saw it and nothing to be told. It decides by loads
+ * alone, in the order of send.c, before it stores anything; what is not common is left to send.c,
+ * which begins anew. Then it cannot fail: it publishes to all, fences, wakes. Kill points as there.
+ */
+#include "error.h"
+#include "guard.h"
+#include "send.h"
+
+enum { NOT_COMMON = INT32_MIN };
+
+/* A receiver that a plain record of `bytes` can be written to now. */
+rb_inline bool is_ready(const struct link_tx *tx, uint64_t bytes)
+{
+	/* sync SLOT reader: generation before the records that name it; pairs SLOT writer in
+	 * control_grant() */
+	return rb_likely(tx && shm_load_acquire(&tx->bell->slot) == tx->word &&
+			 tx->unstamped < SEND_STAMP_EVERY - 1 && ring_tx_plain(&tx->ring, bytes));
+}
+
+/* Writes and publishes a plain record, without what the last one said already. */
+rb_inline void write_plain(struct link_tx *tx, enum record_kind kind, uint64_t event,
+			   const void *data, size_t size)
+{
+	struct shm_word *w = ring_tx_word(&tx->ring, tx->ring.tail);
+
+	if (rb_likely(tx->ring.said == ring_said(kind, event))) {
+		shm_copy_out(w + 1, data, size);
+		ring_tx_publish(&tx->ring, RECORD_SAME_BYTES + rb_align_up(size, 8), size,
+				RECORD_SAME, 0);
+	} else {
+		tx->ring.said = ring_said(kind, event); /* before a new part may begin */
+		/* relaxed, both: published by the header (RECORD) */
+		shm_store_relaxed(w + 1, tx->generations);
+		shm_store_relaxed(w + 2, event);
+		shm_copy_out(w + 3, data, size);
+		ring_tx_publish(&tx->ring, ring_record_bytes(size, 0), size, kind, 0);
+	}
+	tx->unstamped++;
+	KILL_POINT("X_EMIT_PUBLISHED");
+}
+
+/* After the last publication: order, and the looks at the doorbells begin. */
+rb_inline void published(struct ringbus_node *node, uint64_t records, uint64_t bytes)
+{
+	shm_count(&node->own->sent, records);
+	shm_count(&node->own->sent_bytes, records * bytes);
+	KILL_POINT("X_EMIT_UNWOKEN");
+	if (!node->unfenced)
+		/* sync BELL waker: all publications before the looks at the inboxes; pairs BELL
+		 * sleeper in doorbell_prepare() */
+		shm_fence();
+}
+
+/* To one receiver. 1, or NOT_COMMON. */
+rb_inline int send_one(struct ringbus_node *node, struct link_tx *tx, enum record_kind kind,
+		       uint64_t event, const void *data, size_t size)
+{
+	if (!is_ready(tx, ring_record_bytes(size, 0)))
+		return NOT_COMMON;
+	write_plain(tx, kind, event, data, size);
+	published(node, 1, size);
+	send_adapt_mode(node, doorbell_ring(&tx->bell->inbox, &tx->inbox_last));
+	return 1;
+}
+
+/* A word of an event's mask, without ourselves. */
+rb_inline uint64_t receivers(const struct ringbus_event *e, uint32_t w)
+{
+	uint32_t slot = e->node->slot;
+
+	/* sync EVENT emitter: bit before the subscriber's handler is needed; pairs EVENT holder in
+	 * bit_set() */
+	return shm_load_acquire(&e->entry->deliver[w]) & ~(slot / 64 == w ? 1ull << slot % 64 : 0);
+}
+
+#define FOR_RECEIVERS(node, masks, tx)                            \
+	for (uint32_t w_ = 0; w_ < (node)->mask_words; w_++)      \
+		for (uint64_t m_ = (masks)[w_]; m_; m_ &= m_ - 1) \
+			if (((tx) = (node)->tx[w_ * 64 + (uint32_t)__builtin_ctzll(m_)]), true)
+
+/* To any number; masks[] is one snapshot. */
+static rb_noinline int send_many(struct ringbus_event *e, const uint64_t *masks, const void *data,
+				 size_t size)
+{
+	uint64_t id = (uint64_t)e->index << 48 | e->generation;
+	uint64_t bytes = ring_record_bytes(size, 0);
+	struct ringbus_node *node = e->node;
+	struct link_tx *tx;
+	int count = 0, woke = 0;
+
+	FOR_RECEIVERS(node, masks, tx)
+	{
+		if (!is_ready(tx, bytes))
+			return NOT_COMMON;
+		count++;
+	}
+	if (count == 0 || (count > 1 && size > SEND_FAN_INLINE_MAX))
+		return NOT_COMMON;
+	FOR_RECEIVERS(node, masks, tx)
+	write_plain(tx, RECORD_EVENT, id, data, size);
+	published(node, (uint64_t)count, size);
+	FOR_RECEIVERS(node, masks, tx)
+	woke += doorbell_ring(&tx->bell->inbox, &tx->inbox_last);
+	send_adapt_mode(node, woke);
+	return count;
+}
+
+/* The sending thread is alone here. */
+rb_inline int emit_alone(struct ringbus_event *e, const void *data, size_t size)
+{
+	struct ringbus_node *node = e->node;
+	uint64_t masks[LAYOUT_MASK_WORDS];
+
+	if (send_event_current(e) < 0)
+		return NOT_COMMON;
+	masks[0] = receivers(e, 0);
+	if (rb_likely(node->mask_words == 1 && masks[0] && !(masks[0] & (masks[0] - 1))))
+		return send_one(node, node->tx[__builtin_ctzll(masks[0])], RECORD_EVENT,
+				(uint64_t)e->index << 48 | e->generation, data, size);
+	for (uint32_t w = 1; w < node->mask_words; w++)
+		masks[w] = receivers(e, w);
+	return send_many(e, masks, data, size);
+}
+
+static rb_noinline int emit_locked(struct ringbus_event *e, const void *data, size_t size)
+{
+	int r;
+
+	if (send_enter(e->node) < 0)
+		return NOT_COMMON;
+	r = emit_alone(e, data, size);
+	send_leave(e->node);
+	return r;
+}
+
+rb_inline int contact_alone(struct ringbus_node *node, const struct ringbus_address *to,
+			    const void *data, size_t size)
+{
+	struct link_tx *tx = to->slot < LAYOUT_NODES_MAX ? node->tx[to->slot] : NULL;
+
+	if (!tx || (to->generation != slot_generation(tx->word) && to->generation != 0))
+		return NOT_COMMON;
+	return send_one(node, tx, RECORD_CONTACT, 0, data, size);
+}
+
+static rb_noinline int contact_locked(struct ringbus_node *node, const struct ringbus_address *to,
+				      const void *data, size_t size)
+{
+	int r;
+
+	if (send_enter(node) < 0)
+		return NOT_COMMON;
+	r = contact_alone(node, to, data, size);
+	send_leave(node);
+	return r;
+}
+
+static rb_cold int too_large(const struct ringbus_node *node, size_t size)
+{
+	return rb_fail(-EMSGSIZE,
+		       "payload of %zu bytes; this bus carries at most %llu (--pool-bytes)", size,
+		       (unsigned long long)node->region->g.pool_bytes);
+}
+
+/* What the common path left. */
+static rb_noinline int emit_general(struct ringbus_event *event, const void *data, size_t size,
+				    uint64_t timeout_ns)
+{
+	struct send_payload p = {.data = data, .size = size, .loan = SEND_NO_LOAN};
+
+	if (event->index == UINT32_MAX)
+		return rb_fail(-ENOENT, "event '%s' does not exist", event->id);
+	if (size > event->node->region->g.pool_bytes)
+		return too_large(event->node, size);
+	return node_guarded(event->node, send_event(event, &p, timeout_ns));
+}
+
+int ringbus_emit(struct ringbus_event *event, const void *data, size_t size, uint64_t timeout_ns)
+{
+	int r;
+
+	if (rb_unlikely(!event || (!data && size > 0)))
+		return rb_fail(-EINVAL, "no event, or no data");
+	r = node_enter(event->node);
+	if (rb_unlikely(r < 0))
+		return r;
+	if (rb_unlikely(!event->entry || size > event->node->inline_max))
+		r = NOT_COMMON;
+	else if (SEND_UNLOCKED(event->node))
+		r = emit_alone(event, data, size);
+	else
+		r = emit_locked(event, data, size);
+	return rb_likely(r != NOT_COMMON) ? r : emit_general(event, data, size, timeout_ns);
+}
+
+static rb_noinline int contact_general(struct ringbus_node *node, const struct ringbus_address *to,
+				       const void *data, size_t size, uint64_t timeout_ns)
+{
+	struct send_payload p = {.data = data, .size = size, .loan = SEND_NO_LOAN};
+
+	if (size > node->region->g.pool_bytes)
+		return too_large(node, size);
+	return node_guarded(node, send_contact(node, to, &p, timeout_ns));
+}
+
+int ringbus_contact_address(struct ringbus_node *node, const struct ringbus_address *to,
+			    const void *data, size_t size, uint64_t timeout_ns)
+{
+	int r = node_enter(node);
+
+	if (rb_unlikely(r < 0))
+		return r;
+	if (rb_unlikely(!to || (!data && size > 0)))
+		return rb_fail(-EINVAL, "no address, or no data");
+	if (rb_unlikely(size > node->inline_max))
+		r = NOT_COMMON;
+	else if (SEND_UNLOCKED(node))
+		r = contact_alone(node, to, data, size);
+	else
+		r = contact_locked(node, to, data, size);
+	if (rb_likely(r != NOT_COMMON))
+		return rb_likely(r > 0) ? 0 : r;
+	return contact_general(node, to, data, size, timeout_ns);
+}
+
+int ringbus_contact(struct ringbus_node *node, uint32_t pid, const void *data, size_t size,
+		    uint64_t timeout_ns)
+{
+	struct ringbus_address to;
+	uint64_t epoch, cached;
+	int r = node_enter(node);
+
+	if (rb_unlikely(r < 0))
+		return r;
+	/* sync NOTICE sender: epoch before the slots that it covers; pairs NOTICE prover in
+	 * control_announce() */
+	epoch = shm_load_acquire(&node->region->common->control_epoch);
+	/* one word, so that threads agree: epoch (24 bits) | slot (8) | pid (24) */
+	cached = own_load_relaxed(&node->found);
+	if (rb_likely(cached >> 40 == (epoch & 0xffffff) && (cached & 0xffffffff) == pid &&
+		      cached != 0)) {
+		to = (struct ringbus_address){.slot = cached >> 32 & 0xff};
+	} else {
+		r = ringbus_node_find_pid(node, pid, &to);
+		if (r < 0)
+			return r;
+		own_store(&node->found, epoch << 40 | (uint64_t)to.slot << 32 | pid);
+		to.generation = 0;
+	}
+	return ringbus_contact_address(node, &to, data, size, timeout_ns);
+}
+
+size_t ringbus_node_payload_max(const struct ringbus_node *node)
+{
+	return node_enter(node) < 0 ? 0 : (size_t)node->region->g.pool_bytes;
+}
+
+int ringbus_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan,
+		 uint64_t timeout_ns)
+{
+	int r = node_enter(node);
+
+	if (r < 0)
+		return r;
+	if (!loan)
+		return rb_fail(-EINVAL, "no place for the loan");
+	return node_guarded(node, send_loan(node, size, loan, timeout_ns));
+}
+
+static int loan_payload(struct ringbus_node *node, const struct ringbus_loan *loan,
+			struct send_payload *p)
+{
+	if (!loan || !loan->data || loan->node != node || loan->size > loan->internal[1])
+		return rb_fail(-EINVAL, "not a loan of this node, or larger than it was");
+	*p = (struct send_payload){.data = loan->data,
+				   .size = loan->size,
+				   .loan = loan->internal[0]};
+	return 0;
+}
+
+int ringbus_emit_loan(struct ringbus_event *event, struct ringbus_loan *loan, uint64_t timeout_ns)
+{
+	struct send_payload p;
+	int r = event ? node_enter(event->node) : -EINVAL;
+
+	if (r == 0)
+		r = loan_payload(event->node, loan, &p);
+	if (r < 0)
+		return r;
+	if (event->index == UINT32_MAX)
+		return rb_fail(-ENOENT, "event '%s' does not exist", event->id);
+	r = send_event(event, &p, timeout_ns);
+	if (r >= 0)
+		loan->data = NULL;
+	return node_guarded(event->node, r);
+}
+
+int ringbus_contact_loan(struct ringbus_node *node, const struct ringbus_address *to,
+			 struct ringbus_loan *loan, uint64_t timeout_ns)
+{
+	struct send_payload p;
+	int r = node_enter(node);
+
+	if (r == 0)
+		r = to ? loan_payload(node, loan, &p) : -EINVAL;
+	if (r < 0)
+		return r;
+	r = send_contact(node, to, &p, timeout_ns);
+	if (r >= 0)
+		loan->data = NULL;
+	return node_guarded(node, r);
+}
+
+void ringbus_loan_cancel(struct ringbus_loan *loan)
+{
+	if (!loan || !loan->data || node_enter(loan->node) < 0)
+		return;
+	send_loan_cancel(loan);
+	loan->data = NULL;
+}
+
+int ringbus_node_trim(struct ringbus_node *node)
+{
+	int r = node_enter(node);
+
+	return r < 0 ? r : send_trim(node);
+}

@@ -1,0 +1,100 @@
+/* send.h: what the common path (emit.c) and the general path (send.c) of sending share. Level 4.
+ *
+ * Mode (sync MODE, see doorbell.h): FENCED senders fence once per emission, after all publications.
+ * One that did not have to wake anybody for a while becomes UNFENCED: stores the mode, full fence,
+ * goes on. One that finds receivers asleep becomes FENCED again by a release store, since sleepers
+ * pay a membarrier for unfenced senders.
+ */
+#ifndef RINGBUS_SEND_H
+#define RINGBUS_SEND_H
+
+#include "node.h"
+
+#define SEND_AWAKE_STREAK 64u /* emissions without a wake before the fence is left out */
+#define SEND_STAMP_EVERY 64u
+#define SEND_FAN_INLINE_MAX 512u /* payload bytes that are copied into more than one ring */
+
+/* Changes the mode by what the last emission found. */
+rb_inline void send_adapt_mode(struct ringbus_node *node, int woke)
+{
+	if (rb_unlikely(woke > 0)) {
+		node->awake_streak = 0;
+		shm_count(&node->own->wakes, (uint64_t)woke);
+		if (node->unfenced && ++node->asleep_score >= 2) {
+			node->unfenced = false;
+			/* sync MODE sender: FENCED with release; pairs MODE sleeper in
+			 * dispatch_fence_senders() */
+			shm_store_release(&node->own->mode, 0);
+		}
+		return;
+	}
+	if (rb_likely(++node->awake_streak < SEND_AWAKE_STREAK))
+		return;
+	node->awake_streak = 0;
+	node->asleep_score = 0;
+	if (rb_unlikely(!node->unfenced && node->membarrier && !node->must_fence)) {
+		/* sync MODE sender: UNFENCED, then a full fence, before the first emission without
+		 * one; pairs MODE sleeper in dispatch_fence_senders() */
+		shm_store_release(&node->own->mode, NODE_MODE_UNFENCED);
+		shm_fence();
+		node->unfenced = true;
+	}
+}
+
+int send_two_threads(void); /* says so: -EBUSY */
+
+/* Rights to emit to an event whose entry has changed: keeps the word in the handle. */
+int send_event_changed(struct ringbus_event *e, uint64_t word);
+
+/* 0: we may emit now. The entry's word as last seen is kept in the handle. */
+rb_inline int send_event_current(struct ringbus_event *e)
+{
+	/* sync EVENT emitter: word before masks; pairs EVENT holder in publish_word() */
+	uint64_t word = shm_load_acquire(&e->entry->word);
+
+	if (rb_unlikely(word != e->word)) {
+		int r = send_event_changed(e, word);
+
+		if (r < 0)
+			return r;
+	}
+	if (event_mode(word) == 0)
+		return e->may_emit_single ? 0 : -EPERM;
+	/* sync EVENT emitter: rights; pairs EVENT holder in bit_set() */
+	return shm_load_acquire(&e->entry->members[e->node->slot / 64]) >> e->node->slot % 64 & 1
+		       ? 0
+		       : -EPERM;
+}
+
+/* Whether send_enter() has nothing to do. */
+#ifdef NDEBUG
+#define SEND_UNLOCKED(node) ((node)->single_sender)
+#else
+#define SEND_UNLOCKED(node) false
+#endif
+
+/* Excludes other sending threads. -EBUSY: two of them on a single_sender node (debug builds). */
+rb_inline int send_enter(struct ringbus_node *node)
+{
+	if (!node->single_sender) {
+		pthread_mutex_lock(&node->send_lock);
+		return 0;
+	}
+#ifndef NDEBUG
+	if (!own_cas(&node->sending, 0, 1))
+		return send_two_threads();
+#endif
+	return 0;
+}
+
+rb_inline void send_leave(struct ringbus_node *node)
+{
+	if (!node->single_sender)
+		pthread_mutex_unlock(&node->send_lock);
+#ifndef NDEBUG
+	else
+		own_store(&node->sending, 0);
+#endif
+}
+
+#endif

@@ -1,0 +1,132 @@
+/* wait.c: what a receiver does when there is nothing: looks at rest, spins, sleeps. Level 4. */
+#include "node.h"
+
+#include "error.h"
+
+void dispatch_fence_senders(struct ringbus_node *node)
+{
+	bool unfenced = false;
+
+	for (uint32_t i = 0; i < node->rings && !unfenced; i++)
+		/* sync MODE sleeper: modes, after ASLEEP and its fence, before the looks; pairs
+		 * MODE sender in adapt_mode() */
+		unfenced = shm_load_acquire(&node->region->nodes[node->order[i]].mode) &
+			   NODE_MODE_UNFENCED;
+	if (unfenced && node->membarrier)
+		doorbell_membarrier();
+}
+
+/* A ring at rest: whether something is to be said or done about it. */
+static bool rest_is_disturbed(struct ringbus_node *node, struct link_rx *rx)
+{
+	if (ring_rx_is_spoiled(&rx->ring)) {
+		shm_count(&node->own->corrupt, 1);
+		return false; /* asked; the answer rings */
+	}
+	/* relaxed: counter; the next record tells the same */
+	if (shm_load_relaxed(&rx->ring.ctl->drops) != rx->drops &&
+	    (node->on_notice || node->pulling)) {
+		node->lost_rx = rx;
+		return true;
+	}
+	return false;
+}
+
+bool dispatch_pending(struct ringbus_node *node)
+{
+	struct ring_record rec;
+
+	receive_open_rings(node);
+	for (uint32_t i = 0; i < node->rings; i++) {
+		struct link_rx *rx = node->rx[node->order[i]];
+
+		if (ring_rx_peek(&rx->ring, &rec) != RING_EMPTY || rest_is_disturbed(node, rx)) {
+			dispatch_ring_is_hot(node, i);
+			return true;
+		}
+	}
+	if (signal_pending(node) && (node->on_signal || own_load(&node->signal_waiters) > 0))
+		return true;
+	/* sync NOTICE receiver: the last look before sleep; pairs NOTICE prover in
+	 * control_announce() */
+	return shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen;
+}
+
+/* Looks at hot rings and the node's own words for a while. */
+static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
+{
+	uint64_t end = rb_min(rb_now_ns() + node->spin_now_ns, deadline_ns);
+	struct ring_record rec;
+
+	do {
+		for (unsigned round = 0; round < 32; round++) {
+			for (uint32_t i = 0; i < node->hot; i++)
+				if (ring_rx_peek(&node->rx[node->order[i]]->ring, &rec) !=
+				    RING_EMPTY)
+					return true;
+			cpu_pause();
+		}
+		/* sync NOTICE receiver: a look; pairs NOTICE prover in control_announce() */
+		if (shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen ||
+		    (signal_pending(node) &&
+		     (node->on_signal || own_load_relaxed(&node->signal_waiters) > 0)))
+			return true;
+		receive_open_rings(node);
+		if (own_load_relaxed(&node->stop) || own_load_relaxed(&node->close_wanted))
+			return true;
+	} while (rb_now_ns() < end);
+	return false;
+}
+
+#define SPIN_MAX_NS 50000u
+
+static void sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
+{
+	uint64_t prepared = doorbell_prepare(&node->bell->inbox);
+	uint64_t before, left;
+	int r = 0;
+
+	dispatch_fence_senders(node);
+	if (dispatch_pending(node) || own_load(&node->stop) || own_load(&node->close_wanted)) {
+		doorbell_finish(&node->bell->inbox, prepared);
+		return;
+	}
+	before = rb_now_ns();
+	left = deadline_ns == UINT64_MAX ? UINT64_MAX
+	       : deadline_ns > before	 ? deadline_ns - before
+					 : 0;
+	if (!node->no_safety_wake)
+		left = rb_min(left, node->safety_ns);
+	if (left > 0) {
+		shm_count(&node->own->sleeps, 1);
+		r = doorbell_sleep(&node->bell->inbox, prepared, left);
+	}
+	doorbell_finish(&node->bell->inbox, prepared);
+	if (r == -ETIMEDOUT) {
+		if (!node->no_safety_wake && left == node->safety_ns && dispatch_pending(node))
+			shm_count(&node->own->safety_wakes, 1);
+		node->safety_ns = rb_min(node->safety_ns * 2, 6400 * RB_MS);
+	} else {
+		node->safety_ns = 100 * RB_MS;
+	}
+	/* spin next time if what we slept for came soon */
+	if (!node->spin_fixed)
+		node->spin_now_ns = rb_now_ns() - before < 4 * SPIN_MAX_NS ? SPIN_MAX_NS
+									   : node->spin_now_ns / 2;
+}
+
+int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns)
+{
+	dispatch_pulled_done(node);
+	dispatch_give_all(node);
+	if (dispatch_pending(node))
+		return 0;
+	if (node->spin_now_ns > 0 && node->spin_ns > 0 && spin(node, deadline_ns))
+		return 0;
+	if (rb_left_ns(deadline_ns) == 0)
+		return -ETIMEDOUT;
+	sleep_once(node, deadline_ns);
+	if (dispatch_pending(node))
+		return 0;
+	return rb_left_ns(deadline_ns) == 0 ? -ETIMEDOUT : 0;
+}
