@@ -31,19 +31,19 @@ int receive_begin(struct ringbus_node *node)
 					       ? "receiving from within a handler"
 					       : "another thread receives on this node");
 	own_store(&node->receiver, receive_thread());
-	fdwatch_busy(node);
+	if (rb_unlikely(node->fdwatch))
+		fdwatch_busy(node);
 	return 0;
 }
 
 void receive_end(struct ringbus_node *node)
 {
-	fdwatch_drained(node);
+	if (rb_unlikely(node->fdwatch))
+		fdwatch_drained(node);
 	own_store(&node->receiver, 0);
 	own_store(&node->receiving, 0);
-	if (own_load(&node->signal_waiters) > 0) {
-		own_add(&node->signal_turn, 1);
-		doorbell_private_wake(&node->signal_turn);
-	}
+	if (own_load(&node->signal_waiters) > 0)
+		signal_turn(node);
 }
 
 /* Gives positions back and, when it is time (see ring_rx_give()), lets the sender know if it waits
@@ -302,10 +302,12 @@ rb_inline unsigned drain(struct ringbus_node *node, struct link_rx *rx, unsigned
 static unsigned drain_rings(struct ringbus_node *node, unsigned limit)
 {
 	unsigned n = 0;
-	uint32_t hot = node->hot, start = node->next_ring++;
+	uint32_t hot = node->hot, i = ++node->next_ring;
 
-	for (uint32_t k = 0; k < hot && n < limit && k < node->hot; k++) {
-		uint32_t i = (start + k) % hot;
+	if (i >= hot)
+		i = node->next_ring = 0;
+	for (uint32_t k = 0; k < hot && n < limit && k < node->hot;
+	     k++, i = i + 1 < hot ? i + 1 : 0) {
 		unsigned got;
 
 		if (i >= node->hot)
@@ -320,9 +322,10 @@ static unsigned drain_rings(struct ringbus_node *node, unsigned limit)
 			return n;
 	}
 	if (node->hot < node->rings && n < limit) {
-		uint32_t i = node->hot + node->next_cold++ % (node->rings - node->hot);
-		unsigned got =
-			drain(node, node->rx[node->order[i]], (unsigned)rb_min(BATCH, limit - n));
+		unsigned got;
+
+		i = node->hot + node->next_cold++ % (node->rings - node->hot);
+		got = drain(node, node->rx[node->order[i]], (unsigned)rb_min(BATCH, limit - n));
 
 		if (got > 0)
 			dispatch_ring_is_hot(node, i);
@@ -338,10 +341,8 @@ static void turn_begins(struct ringbus_node *node)
 	if (rb_unlikely(shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen))
 		notice_scan(node);
 	receive_open_rings(node);
-	if (rb_unlikely(own_load_relaxed(&node->signal_waiters) > 0 && signal_pending(node))) {
-		own_add(&node->signal_turn, 1);
-		doorbell_private_wake(&node->signal_turn);
-	}
+	if (rb_unlikely(own_load_relaxed(&node->signal_waiters) > 0 && signal_pending(node)))
+		signal_turn(node);
 }
 
 /* A receiver that only polls never comes to the looks before sleep: now and then it does here. */
@@ -376,14 +377,33 @@ static rb_noinline unsigned stream_is_dry(struct ringbus_node *node, unsigned li
 	return n;
 }
 
-/* The rings in turn, with that wait. */
+/* Whoever polls in a loop spends its time between two looks with the rest of a turn. While messages
+ * keep coming a turn that found nothing looks on for a moment (about 0.1 us) at what is likely to
+ * bring the next one. */
+#define LOOK_ON_LOOKS 64u
+#define LOOK_ON_RINGS 4u
+#define LOOK_ON_TURNS 1024u /* empty turns until nothing is expected any more */
+
+static rb_noinline unsigned look_on(struct ringbus_node *node, unsigned limit)
+{
+	for (unsigned round = 0; round < LOOK_ON_LOOKS / node->hot; round++)
+		for (uint32_t i = 0; i < node->hot; i++)
+			if (ring_rx_has_word(&node->rx[node->order[i]]->ring))
+				return drain_rings(node, limit);
+	return 0;
+}
+
+/* The rings in turn, with these waits. */
 rb_inline unsigned drain_streams(struct ringbus_node *node, unsigned limit)
 {
 	unsigned n = drain_rings(node, limit);
 
 	if (n == 0 && node->streak >= STREAM_MIN)
 		n = stream_is_dry(node, limit);
+	else if (n == 0 && node->idle_turns < LOOK_ON_TURNS && node->hot - 1 < LOOK_ON_RINGS)
+		n = look_on(node, limit);
 	node->streak = n > 0 ? node->streak + n : 0;
+	node->idle_turns = n > 0 ? 0 : node->idle_turns + 1;
 	return n;
 }
 

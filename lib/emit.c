@@ -17,7 +17,7 @@ rb_inline bool is_ready(const struct link_tx *tx, uint64_t bytes)
 	/* sync SLOT reader: generation before the records that name it; pairs SLOT writer in
 	 * control_grant() */
 	return rb_likely(tx && shm_load_acquire(&tx->bell->slot) == tx->word &&
-			 tx->unstamped < SEND_STAMP_EVERY - 1 && ring_tx_plain(&tx->ring, bytes));
+			 !send_stamp_is_due(tx) && ring_tx_plain(&tx->ring, bytes));
 }
 
 /* Writes and publishes a plain record, without what the last one said already. */
@@ -38,32 +38,34 @@ rb_inline void write_plain(struct link_tx *tx, enum record_kind kind, uint64_t e
 		shm_copy_out(w + 3, data, size);
 		ring_tx_publish(&tx->ring, ring_record_bytes(size, 0), size, kind, 0);
 	}
-	tx->unstamped++;
+	ring_tx_count(&tx->ring, size);
 	KILL_POINT("X_EMIT_PUBLISHED");
 }
 
-/* After the last publication: order, and the looks at the doorbells begin. */
-rb_inline void published(struct ringbus_node *node, uint64_t records, uint64_t bytes)
+/* What is left to do when the sender fences or a receiver sleeps. Returns r. */
+static rb_noinline int wake_one(struct ringbus_node *node, struct link_tx *tx, int r)
 {
-	shm_count(&node->own->sent, records);
-	shm_count(&node->own->sent_bytes, records * bytes);
-	KILL_POINT("X_EMIT_UNWOKEN");
 	if (!node->unfenced)
-		/* sync BELL waker: all publications before the looks at the inboxes; pairs BELL
-		 * sleeper in doorbell_prepare() */
+		/* sync BELL waker: the publication before the look at the inbox; pairs BELL sleeper
+		 * in doorbell_prepare() */
 		shm_fence();
+	send_adapt_mode(node, doorbell_ring(&tx->bell->inbox, &tx->inbox_last));
+	return r;
 }
 
-/* To one receiver. 1, or NOT_COMMON. */
+/* To one receiver. r, or NOT_COMMON. */
 rb_inline int send_one(struct ringbus_node *node, struct link_tx *tx, enum record_kind kind,
-		       uint64_t event, const void *data, size_t size)
+		       uint64_t event, const void *data, size_t size, int r)
 {
 	if (!is_ready(tx, ring_record_bytes(size, 0)))
 		return NOT_COMMON;
 	write_plain(tx, kind, event, data, size);
-	published(node, 1, size);
-	send_adapt_mode(node, doorbell_ring(&tx->bell->inbox, &tx->inbox_last));
-	return 1;
+	KILL_POINT("X_EMIT_UNWOKEN");
+	/* sync BELL waker: a look without a fence is for unfenced senders only (MODE); pairs BELL
+	 * sleeper in doorbell_prepare() */
+	if (rb_likely(node->unfenced && !(shm_load_acquire(&tx->bell->inbox) & BELL_ASLEEP)))
+		return r;
+	return wake_one(node, tx, r);
 }
 
 /* A word of an event's mask, without ourselves. */
@@ -101,7 +103,11 @@ static rb_noinline int send_many(struct ringbus_event *e, const uint64_t *masks,
 		return NOT_COMMON;
 	FOR_RECEIVERS(node, masks, tx)
 	write_plain(tx, RECORD_EVENT, id, data, size);
-	published(node, (uint64_t)count, size);
+	KILL_POINT("X_EMIT_UNWOKEN");
+	if (!node->unfenced)
+		/* sync BELL waker: all publications before the looks at the inboxes; pairs BELL
+		 * sleeper in doorbell_prepare() */
+		shm_fence();
 	FOR_RECEIVERS(node, masks, tx)
 	woke += doorbell_ring(&tx->bell->inbox, &tx->inbox_last);
 	send_adapt_mode(node, woke);
@@ -119,7 +125,7 @@ rb_inline int emit_alone(struct ringbus_event *e, const void *data, size_t size)
 	masks[0] = receivers(e, 0);
 	if (rb_likely(node->mask_words == 1 && masks[0] && !(masks[0] & (masks[0] - 1))))
 		return send_one(node, node->tx[__builtin_ctzll(masks[0])], RECORD_EVENT,
-				(uint64_t)e->index << 48 | e->generation, data, size);
+				(uint64_t)e->index << 48 | e->generation, data, size, 1);
 	for (uint32_t w = 1; w < node->mask_words; w++)
 		masks[w] = receivers(e, w);
 	return send_many(e, masks, data, size);
@@ -143,7 +149,7 @@ rb_inline int contact_alone(struct ringbus_node *node, const struct ringbus_addr
 
 	if (!tx || (to->generation != slot_generation(tx->word) && to->generation != 0))
 		return NOT_COMMON;
-	return send_one(node, tx, RECORD_CONTACT, 0, data, size);
+	return send_one(node, tx, RECORD_CONTACT, 0, data, size, 0);
 }
 
 static rb_noinline int contact_locked(struct ringbus_node *node, const struct ringbus_address *to,
@@ -221,9 +227,7 @@ int ringbus_contact_address(struct ringbus_node *node, const struct ringbus_addr
 		r = contact_alone(node, to, data, size);
 	else
 		r = contact_locked(node, to, data, size);
-	if (rb_likely(r != NOT_COMMON))
-		return rb_likely(r > 0) ? 0 : r;
-	return contact_general(node, to, data, size, timeout_ns);
+	return rb_likely(r != NOT_COMMON) ? r : contact_general(node, to, data, size, timeout_ns);
 }
 
 int ringbus_contact(struct ringbus_node *node, uint32_t pid, const void *data, size_t size,

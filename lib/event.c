@@ -215,10 +215,23 @@ static void fresh_id(char id[LAYOUT_NAME_BYTES])
 		sprintf(id + 2 * i, "%02x", random[i]);
 }
 
+/* Nodes that have something to do with an entry: they get notices of what happens to it. Others
+ * need not be woken for it: an event is created more often than anybody wants to know. */
+static void audience_of(const struct control_event *entry, const struct ringbus_node *node,
+			uint64_t audience[LAYOUT_MASK_WORDS])
+{
+	const struct layout_event *e = &node->region->events[entry->index];
+
+	for (uint32_t w = 0; w < LAYOUT_MASK_WORDS; w++)
+		/* relaxed, both: under the control lock */
+		audience[w] = shm_load_relaxed(&e->members[w]) | shm_load_relaxed(&e->deliver[w]);
+	audience[node->slot / 64] &= ~(1ull << node->slot % 64);
+}
+
 /* The steps of a creation that need the control lock. `s` is the creator's own subscription, or
  * NULL. */
 static int create_locked(struct ringbus_event *e, const struct ringbus_event_options *o,
-			 struct subscription *s, struct subscription *old[2])
+			 struct subscription *s, struct subscription *old[2], uint64_t *audience)
 {
 	struct ringbus_node *node = e->node;
 	uint32_t mode = o ? (uint32_t)o->mode : 0;
@@ -231,6 +244,7 @@ static int create_locked(struct ringbus_event *e, const struct ringbus_event_opt
 	r = control_event_create(&c, e->id, e->id_bytes, node->slot, node->generation, mode, false,
 				 o && o->lossy ? EVENT_FLAG_LOSSY : 0, &entry);
 	if (r == 0) {
+		audience_of(&entry, node, audience);
 		old[0] = bind(e, &entry);
 		e->created = true;
 		e->subscribed = mode == RINGBUS_MULTI_EMISSION && s;
@@ -251,6 +265,7 @@ int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node
 {
 	bool multi = options && options->mode == RINGBUS_MULTI_EMISSION;
 	struct subscription *s = NULL, *old[2] = {NULL, NULL};
+	uint64_t audience[LAYOUT_MASK_WORDS];
 	char made[LAYOUT_NAME_BYTES];
 	struct ringbus_event *e;
 	size_t bytes;
@@ -277,7 +292,7 @@ int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node
 		r = s ? 0 : -ENOMEM;
 	}
 	if (r == 0)
-		r = create_locked(e, options, s, old);
+		r = create_locked(e, options, s, old, audience);
 	if (r < 0 && s && e->subscription != s)
 		free(s);
 	pthread_mutex_unlock(&node->events_lock);
@@ -285,7 +300,7 @@ int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node
 	retire(node, old[1]);
 	if (r < 0)
 		return r;
-	control_announce(node->region);
+	control_announce_to(node->region, audience);
 	*event = e;
 	return 0;
 }
@@ -358,7 +373,6 @@ int ringbus_subscribe(struct ringbus_event **event, struct ringbus_node *node, c
 	retire(node, old[1]);
 	if (r < 0)
 		return r;
-	control_announce(node->region);
 	if (event)
 		*event = e;
 	return 0;
@@ -369,6 +383,7 @@ static int leave_event(struct ringbus_event *e, bool dissolve)
 {
 	struct ringbus_node *node = e->node;
 	struct control_event entry = {.index = e->index, .generation = e->generation};
+	uint64_t audience[LAYOUT_MASK_WORDS];
 	struct subscription *old = NULL;
 	struct control c;
 	int r;
@@ -376,6 +391,7 @@ static int leave_event(struct ringbus_event *e, bool dissolve)
 	pthread_mutex_lock(&node->events_lock);
 	r = control_lock(&c, node->region, node_control_deadline(node));
 	if (r == 0) {
+		audience_of(&entry, node, audience); /* before the masks are cleared */
 		r = dissolve ? control_event_dissolve(&c, &entry, node->slot, node->generation)
 			     : control_event_unsubscribe(&c, &entry, node->slot);
 		control_unlock(&c);
@@ -387,7 +403,7 @@ static int leave_event(struct ringbus_event *e, bool dissolve)
 	pthread_mutex_unlock(&node->events_lock);
 	retire(node, old);
 	if (r == 0)
-		control_announce(node->region);
+		control_announce_to(node->region, audience);
 	return r;
 }
 

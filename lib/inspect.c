@@ -437,14 +437,30 @@ static void node_counters(const struct layout_node *page, struct ringbus_inspect
 	out->dropped_unsubscribed = inspect_word(&page->dropped_unsubscribed);
 	out->sleeps = inspect_word(&page->sleeps);
 	out->safety_wakes = inspect_word(&page->safety_wakes);
-	out->sent = inspect_word(&page->sent);
-	out->sent_bytes = inspect_word(&page->sent_bytes);
 	out->dropped_lossy = inspect_word(&page->dropped_lossy);
 	out->dropped_gone = inspect_word(&page->dropped_gone);
 	out->full = inspect_word(&page->full);
 	out->wakes = inspect_word(&page->wakes);
 	out->corrupt = inspect_word(&page->corrupt);
 	out->dead_peers = inspect_word(&page->dead_peers);
+}
+
+/* What a node sent is counted in its rings, beside the generation of who counted. */
+static void ring_counters(const struct ringbus_inspect *in, uint64_t offset,
+			  struct ringbus_inspect_node *out)
+{
+	struct layout_ring_tx tx;
+
+	if (offset == 0)
+		return;
+	out->rings++;
+	if (!inspect_extent_ok(in, offset, layout_ring_extent_bytes(&in->g), NULL))
+		return;
+	inspect_read(in, offset, &tx, offsetof(struct layout_ring_tx, spare2));
+	if (inspect_word(&tx.owner) != out->generation)
+		return;
+	out->sent += inspect_word(&tx.messages);
+	out->sent_bytes += inspect_word(&tx.bytes);
 }
 
 static void node_page(const struct ringbus_inspect *in, struct ringbus_inspect_node *out)
@@ -463,7 +479,7 @@ static void node_page(const struct ringbus_inspect *in, struct ringbus_inspect_n
 		out->handler_event = (uint32_t)(handler - 1);
 	out->handler_since_ns = inspect_word(&page.handler_since_ns);
 	for (uint32_t to = 0; to < in->g.nodes; to++)
-		out->rings += inspect_word(&page.ring[to]) != 0;
+		ring_counters(in, inspect_word(&page.ring[to]), out);
 	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++)
 		out->pools += (inspect_word(&page.pool[i].where) & 0xfff) != 0;
 	node_counters(&page, out);

@@ -243,14 +243,14 @@ struct layout_node {
 	struct shm_word dropped_unsubscribed;
 	struct shm_word sleeps;
 	struct shm_word safety_wakes;
-	_Alignas(RB_LINE) struct shm_word sent; /* line of the sending thread */
-	struct shm_word sent_bytes;
-	struct shm_word dropped_lossy;
+	_Alignas(RB_LINE) struct shm_word dropped_lossy; /* line of the sending thread; what it
+							    sent is counted in its rings */
 	struct shm_word dropped_gone;
 	struct shm_word full;
 	struct shm_word wakes;
 	struct shm_word corrupt;
 	struct shm_word dead_peers;
+	struct shm_word spare0[2];
 	_Alignas(RB_LINE) struct shm_word spare[40];
 	_Alignas(RB_LINE) struct shm_word
 		ring[LAYOUT_NODES_MAX]; /* file offset of the ring to each slot; 0: none */
@@ -269,13 +269,13 @@ struct layout_ring_tx {
 	struct shm_word lost;
 	_Alignas(RB_LINE) struct shm_word
 		drops; /* messages not sent to this receiver, ever (lossy) */
-	struct shm_word messages;
-	struct shm_word bytes;
-	struct shm_word high_water; /* most bytes ever unread, as the sender saw */
+	struct shm_word messages;   /* by the owner named below, like the next four */
+	struct shm_word bytes;	    /* of payload */
+	struct shm_word high_water; /* most bytes unread, as the sender saw */
 	struct shm_word full;
 	struct shm_word wakes;
 	struct shm_word full_since_ns;
-	struct shm_word spare;
+	struct shm_word owner; /* generation of the sender's slot */
 	_Alignas(RB_LINE) struct shm_word spare2[40];
 	/* Position of the first record in each 256th of the ring, for tools that look behind the
 	 * head. */

@@ -63,7 +63,8 @@ int link_tx_open(struct ringbus_node *node, uint32_t slot, struct link_tx **out)
 		return r;
 	}
 	map = tx->map;
-	ring_tx_init(&tx->ring, tx->map, map + RB_PAGE, tx->rx_map, region->g.ring_bytes);
+	ring_tx_init(&tx->ring, tx->map, map + RB_PAGE, tx->rx_map, region->g.ring_bytes,
+		     node->generation);
 	/* sync MODE sender: whether the receiver may call membarrier, said before it was LIVE;
 	 * pairs MODE joiner in node.c */
 	if (shm_load_acquire(&region->nodes[slot].mode) & NODE_MODE_NO_MEMBARRIER)

@@ -164,7 +164,7 @@ static int become_live(struct ringbus_node *node)
 /* The counters of an earlier owner are not ours. */
 static void reset_counters(struct layout_node *own)
 {
-	struct shm_word *const groups[] = {&own->dispatches, &own->sent};
+	struct shm_word *const groups[] = {&own->dispatches, &own->dropped_lossy};
 
 	for (unsigned g = 0; g < rb_array_size(groups); g++)
 		for (unsigned i = 0; i < 8; i++)

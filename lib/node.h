@@ -35,7 +35,6 @@ struct link_tx {
 	uint64_t sent_bytes;	 /* pool bytes that these descriptors pin */
 	uint64_t borrowed_bytes; /* as of the last look at the bits */
 	uint32_t slot;
-	uint32_t unstamped; /* records since the last stamp */
 	void *map, *rx_map;
 };
 
@@ -106,8 +105,12 @@ struct ringbus_node {
 	struct link_tx *tx[LAYOUT_NODES_MAX];
 	struct pool pool;
 	bool pool_known; /* taken over from the predecessor */
+	uint32_t pace_misses, pace_skips;
+	uint64_t holders[LAYOUT_MASK_WORDS]; /* receivers with outstanding descriptors, and some
+						without */
 	bool unfenced, must_fence;
-	uint32_t awake_streak, asleep_score;
+	uint32_t awake_streak; /* emissions without a wake; while fenced */
+	uint32_t asleep_score; /* wakes since we became unfenced */
 	pthread_mutex_t room_lock;
 	struct own_word signal_last[LAYOUT_NODES_MAX];
 	struct own_word checked_ns[LAYOUT_NODES_MAX]; /* when a peer's life was last looked at */
@@ -129,6 +132,7 @@ struct ringbus_node {
 	uint64_t spin_now_ns;
 	uint32_t empty_turns;
 	uint32_t streak; /* messages since the last empty turn */
+	uint32_t idle_turns; /* empty turns since the last message */
 	uint32_t stream_misses, stream_skips;
 	struct link_rx *lost_rx; /* ring at rest whose drops are to be told */
 	bool pulling;		 /* messages are pulled, not handled */
@@ -158,6 +162,7 @@ struct ringbus_node {
 	uint64_t stop_last;
 	struct own_word signal_turn; /* bumped when receiving ends: signal waiters look again */
 	struct own_word signal_waiters;
+	struct own_word signal_sleepers; /* of these: in signal_turn's futex, or about to */
 	struct own_word close_wanted;
 	struct own_word close_deferred; /* closed by a handler: whoever receives closes when it has
 					   returned */
@@ -240,6 +245,8 @@ int send_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan,
 void send_loan_cancel(struct ringbus_loan *loan);
 void send_held_back_by(uint32_t slot, uint64_t word);
 int send_trim(struct ringbus_node *node);
+/* Messages and bytes sent since we joined. */
+void send_count(const struct ringbus_node *node, uint64_t *messages, uint64_t *bytes);
 
 /* dispatch.c */
 uint64_t receive_thread(void); /* token of the calling thread */
@@ -279,6 +286,8 @@ void event_ended(struct ringbus_event *event);
 
 /* signal.c */
 uint64_t signal_take(struct ringbus_node *node);
+/* Those who wait for a signal while somebody else receives look again. */
+void signal_turn(struct ringbus_node *node);
 bool signal_pending(const struct ringbus_node *node);
 
 /* fdwatch.c */

@@ -83,7 +83,7 @@ static struct pool_chunk *chunk_of(const struct pool *p, uint64_t id)
 
 static struct pool_stack *stack_of(struct pool *p, const struct pool_extent *e)
 {
-	return e->shift ? &p->free[e->shift - POOL_SHIFT_MIN] : NULL;
+	return &p->free[e->shift ? e->shift - POOL_SHIFT_MIN : POOL_STACK_BIG];
 }
 
 int pool_add(struct pool *p, uint32_t index, const struct pool_place *place, uint8_t *map,
@@ -103,8 +103,6 @@ int pool_add(struct pool *p, uint32_t index, const struct pool_place *place, uin
 		size_t need;
 		uint64_t *ids;
 
-		if (!s)
-			continue;
 		need = s->capacity + place->chunks;
 		ids = realloc(s->ids, need * sizeof(*ids));
 		if (!ids) {
@@ -126,43 +124,50 @@ static void make_free(struct pool *p, uint64_t id)
 	struct pool_stack *s = stack_of(p, e);
 
 	chunk_of(p, id)->is_free = 1;
-	if (s)
-		push(s, id);
+	push(s, id);
+}
+
+/* Whether the chunk's extent is still there: not removed, nor another in its place. */
+static bool is_current(const struct pool *p, uint64_t id)
+{
+	const struct pool_extent *e = &p->extents[pool_id_extent(id)];
+
+	return e->map && e->place.serial == pool_id_serial(id);
 }
 
 static bool take_slab(struct pool *p, uint64_t size, uint64_t *id)
 {
-	uint32_t shift = POOL_SHIFT_MIN;
-	struct pool_stack *s;
+	unsigned shift = size <= 1u << POOL_SHIFT_MIN ? POOL_SHIFT_MIN
+						      : 64 - (unsigned)__builtin_clzll(size - 1);
+	struct pool_stack *s = &p->free[shift - POOL_SHIFT_MIN];
 
-	while (size > 1ull << shift)
-		shift++;
-	s = &p->free[shift - POOL_SHIFT_MIN];
 	while (s->count > 0) {
 		*id = s->ids[--s->count];
-		/* an extent that was removed, or another in its place */
-		if (p->extents[pool_id_extent(*id)].map &&
-		    p->extents[pool_id_extent(*id)].place.serial == pool_id_serial(*id))
+		if (is_current(p, *id))
 			return true;
 	}
 	return false;
 }
 
+/* The one that was freed last, if it fits well; else the smallest that fits. */
 static bool take_big(struct pool *p, uint64_t size, uint64_t *id)
 {
-	int best = -1;
+	struct pool_stack *s = &p->free[POOL_STACK_BIG];
+	uint64_t best_bytes = UINT64_MAX;
+	size_t best = SIZE_MAX;
 
-	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++) {
-		const struct pool_extent *e = &p->extents[i];
+	for (size_t i = s->count; i-- > 0 && best_bytes / 2 > size;) {
+		uint64_t bytes = is_current(p, s->ids[i]) ? pool_chunk_bytes(p, s->ids[i]) : 0;
 
-		if (!e->map || e->shift || !e->chunks[0].is_free || e->place.chunk_bytes < size)
-			continue;
-		if (best < 0 || e->place.chunk_bytes < p->extents[best].place.chunk_bytes)
-			best = (int)i;
+		if (bytes >= size && bytes < best_bytes) {
+			best = i;
+			best_bytes = bytes;
+		}
 	}
-	if (best < 0)
+	if (best == SIZE_MAX)
 		return false;
-	*id = pool_chunk_id((uint32_t)best, p->extents[best].place.serial, 0);
+	*id = s->ids[best];
+	memmove(&s->ids[best], &s->ids[best + 1], (--s->count - best) * sizeof(*s->ids));
 	return true;
 }
 
@@ -278,11 +283,10 @@ void pool_remove(struct pool *p, uint32_t index)
 	struct pool_stack *s = stack_of(p, e);
 	size_t kept = 0;
 
-	for (size_t i = 0; s && i < s->count; i++)
+	for (size_t i = 0; i < s->count; i++)
 		if (pool_id_extent(s->ids[i]) != index)
 			s->ids[kept++] = s->ids[i];
-	if (s)
-		s->count = kept;
+	s->count = kept;
 	p->extent_bytes -= e->place.bytes;
 	free(e->chunks);
 	*e = (struct pool_extent){.place.serial = e->place.serial};
@@ -300,7 +304,7 @@ void pool_fini(struct pool *p)
 {
 	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++)
 		free(p->extents[i].chunks);
-	for (uint32_t i = 0; i < POOL_CLASSES; i++)
+	for (uint32_t i = 0; i < POOL_STACKS; i++)
 		free(p->free[i].ids);
 	free(p->parked.ids);
 }

@@ -21,7 +21,8 @@
 #define POOL_CLASS_BIG 4095u
 #define POOL_SHIFT_MIN 10u /* 1 KiB */
 #define POOL_SHIFT_MAX 16u /* 64 KiB */
-#define POOL_CLASSES (POOL_SHIFT_MAX - POOL_SHIFT_MIN + 1)
+#define POOL_STACK_BIG (POOL_SHIFT_MAX - POOL_SHIFT_MIN + 1) /* behind those of the slab classes */
+#define POOL_STACKS (POOL_STACK_BIG + 1)
 
 /* What an extent's entry says; checked against the file by whoever maps it. */
 struct pool_place {
@@ -82,7 +83,7 @@ struct pool_stack {
 struct pool {
 	struct layout_pool_extent *table; /* own node page */
 	struct pool_extent extents[LAYOUT_POOL_EXTENTS];
-	struct pool_stack free[POOL_CLASSES];
+	struct pool_stack free[POOL_STACKS];
 	struct pool_stack parked;
 	uint64_t limit_bytes;
 	uint64_t extent_bytes; /* of all extents */

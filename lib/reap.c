@@ -13,7 +13,7 @@
 #include "error.h"
 #include "pool.h"
 
-void control_announce(struct region *region)
+void control_announce_to(struct region *region, const uint64_t *audience)
 {
 	/* sync NOTICE prover: the change before the epoch; pairs NOTICE receiver in notice_scan()
 	 */
@@ -25,9 +25,16 @@ void control_announce(struct region *region)
 	for (uint32_t s = 0; s < region->g.nodes; s++) {
 		uint64_t last[2] = {0, 0};
 
+		if (audience && !(audience[s / 64] >> s % 64 & 1))
+			continue;
 		doorbell_ring(&region->bells[s].inbox, &last[0]);
 		doorbell_ring(&region->bells[s].room, &last[1]);
 	}
+}
+
+void control_announce(struct region *region)
+{
+	control_announce_to(region, NULL);
 }
 
 void control_mark_dead(struct region *region, uint32_t slot, uint64_t word)

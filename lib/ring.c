@@ -63,14 +63,6 @@ uint64_t ring_walk(const uint8_t *data, uint64_t at, uint64_t capacity, bool *ba
 	return at;
 }
 
-void ring_tx_store_hint(struct ring_tx *tx)
-{
-	/* sync HINT sender: headers below before the hint; pairs HINT receiver in
-	 * ring_rx_is_spoiled() and HINT successor in ring_tx_init() */
-	shm_store_release(&tx->ctl->hint, tx->tail);
-	tx->hinted = tx->tail;
-}
-
 void ring_tx_answer(struct ring_tx *tx, uint64_t asked)
 {
 	/* relaxed: stored before `asked`, which was read with acquire (RESYNC) */
@@ -94,8 +86,10 @@ void ring_tx_answer(struct ring_tx *tx, uint64_t asked)
 }
 
 void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data,
-		  const struct layout_ring_rx *rx, uint64_t capacity)
+		  const struct layout_ring_rx *rx, uint64_t capacity, uint32_t owner)
 {
+	struct shm_word *const counters[] = {&ctl->messages, &ctl->bytes, &ctl->high_water,
+					     &ctl->full, &ctl->wakes};
 	uint64_t asked, start;
 
 	*tx = (struct ring_tx){.ctl = ctl,
@@ -111,7 +105,9 @@ void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data,
 	start = shm_load_relaxed(&ctl->start) & ~7ull; /* relaxed: own word */
 	tx->drops_now = shm_load_relaxed(&ctl->drops); /* relaxed: own word */
 	tx->drops = tx->drops_now;
-	tx->high_water = shm_load_relaxed(&ctl->high_water); /* relaxed: own word */
+	for (unsigned i = 0; i < rb_array_size(counters); i++)
+		shm_store_relaxed(counters[i], 0); /* relaxed: those of an earlier owner */
+	shm_store_relaxed(&ctl->owner, owner);	   /* relaxed: for tools */
 	/* sync RESYNC sender: question before its position; pairs RESYNC receiver in ring_rx_ask()
 	 */
 	asked = shm_load_acquire(&rx->asked);

@@ -84,10 +84,10 @@ struct ring_record {
 	uint64_t flags;
 };
 
-/* Takes over the sender's end as the new owner of its slot: answers an open question or walks to
- * the tail. */
+/* Takes over the sender's end as the new owner (its generation) of its slot: answers an open
+ * question or walks to the tail. */
 void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data,
-		  const struct layout_ring_rx *rx, uint64_t capacity);
+		  const struct layout_ring_rx *rx, uint64_t capacity, uint32_t owner);
 /* Takes over the receiver's end. joining: before LIVE; skips what was published for earlier owners
  * and publishes the position. Otherwise the ring was made after we were LIVE, and all in it is for
  * us. */
@@ -102,7 +102,6 @@ int ring_rx_peek_slow(struct ring_rx *rx, struct ring_record *rec, uint64_t word
 bool ring_rx_is_spoiled(struct ring_rx *rx);
 /* Refuses the pair's content and asks the sender to start anew. */
 void ring_rx_ask(struct ring_rx *rx);
-void ring_tx_store_hint(struct ring_tx *tx);
 /* The later of two positions. */
 uint64_t ring_later(uint64_t a, uint64_t b);
 /* From `at` to the first unpublished record, at most one capacity on. *bad: it met an invalid
@@ -184,7 +183,15 @@ rb_inline struct shm_word *ring_tx_reserve(struct ring_tx *tx, uint64_t bytes)
 	return ring_tx_word(tx, tx->tail) + 1;
 }
 
-/* Publishes the record that was reserved and filled. */
+rb_inline void ring_tx_store_hint(struct ring_tx *tx)
+{
+	/* sync HINT sender: headers below before the hint; pairs HINT receiver in
+	 * ring_rx_is_spoiled() and HINT successor in ring_tx_init() */
+	shm_store_release(&tx->ctl->hint, tx->tail);
+	tx->hinted = tx->tail;
+}
+
+/* Publishes the record that was reserved and filled with `size` bytes of payload or descriptor. */
 rb_inline void ring_tx_publish(struct ring_tx *tx, uint64_t bytes, uint64_t size,
 			       enum record_kind kind, uint64_t flags)
 {
@@ -206,8 +213,13 @@ rb_inline void ring_tx_publish(struct ring_tx *tx, uint64_t bytes, uint64_t size
 		if (rb_unlikely(tx->tail - tx->hinted >= tx->capacity / 8))
 			ring_tx_store_hint(tx);
 	}
+}
+
+/* Counts a message with so many bytes of payload. */
+rb_inline void ring_tx_count(struct ring_tx *tx, uint64_t payload_bytes)
+{
 	shm_count(&tx->ctl->messages, 1);
-	shm_count(&tx->ctl->bytes, size);
+	shm_count(&tx->ctl->bytes, payload_bytes);
 }
 
 enum { RING_EMPTY = 0, RING_RECORD = 1, RING_SPOILED = -EBADMSG };
@@ -262,6 +274,13 @@ rb_inline int ring_rx_peek(struct ring_rx *rx, struct ring_record *rec)
 	rx->said_event = rec->event;
 	rx->said_kind = rec->kind;
 	return RING_RECORD;
+}
+
+/* A look without the record: whether ring_rx_peek() will find more than RING_EMPTY. */
+rb_inline bool ring_rx_has_word(const struct ring_rx *rx)
+{
+	/* relaxed: a look; ring_rx_peek() reads it again with acquire and only then believes it */
+	return shm_load_relaxed((const void *)(rx->data + (rx->at & (rx->capacity - 1)))) != 0;
 }
 
 rb_inline void ring_rx_advance(struct ring_rx *rx, const struct ring_record *rec)

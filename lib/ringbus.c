@@ -369,8 +369,6 @@ int ringbus_node_stats(const struct ringbus_node *node, struct ringbus_node_stat
 	/* relaxed, all: counters */
 	*stats = (struct ringbus_node_stats){
 		.size = size,
-		.sent = shm_load_relaxed(&own->sent),
-		.sent_bytes = shm_load_relaxed(&own->sent_bytes),
 		.received = shm_load_relaxed(&own->received),
 		.received_bytes = shm_load_relaxed(&own->received_bytes),
 		.dropped_lossy = shm_load_relaxed(&own->dropped_lossy),
@@ -383,5 +381,6 @@ int ringbus_node_stats(const struct ringbus_node *node, struct ringbus_node_stat
 		.corrupt = shm_load_relaxed(&own->corrupt),
 		.dead_peers = shm_load_relaxed(&own->dead_peers),
 	};
+	send_count(node, &stats->sent, &stats->sent_bytes);
 	return 0;
 }

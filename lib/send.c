@@ -55,7 +55,7 @@ int ringbus_node_held_back_by(const struct ringbus_node *node, struct ringbus_ad
 rb_inline uint64_t record_flags(const struct link_tx *tx)
 {
 	return (rb_unlikely(tx->ring.drops_now != tx->ring.drops) ? RECORD_DROPS : 0) |
-	       (tx->unstamped >= SEND_STAMP_EVERY - 1 ? RECORD_STAMPED : 0);
+	       (send_stamp_is_due(tx) ? RECORD_STAMPED : 0);
 }
 
 /* The slot has another owner, or none. 0: the new one is known now; 1: nobody there. */
@@ -178,12 +178,8 @@ rb_inline void publish(struct shot *s, struct link_tx *tx)
 		shm_store_relaxed(w++, tx->ring.drops_now);
 		tx->ring.drops = tx->ring.drops_now;
 	}
-	if (rb_unlikely(flags & RECORD_STAMPED)) {
+	if (rb_unlikely(flags & RECORD_STAMPED))
 		shm_store_relaxed(w++, rb_now_ns());
-		tx->unstamped = 0;
-	} else {
-		tx->unstamped++;
-	}
 	if (s->pooled) {
 		shm_store_relaxed(w, s->payload->size);
 		shm_store_relaxed(w + 1, s->chunk);
@@ -193,6 +189,7 @@ rb_inline void publish(struct shot *s, struct link_tx *tx)
 		shm_copy_out(w, s->payload->data, s->payload->size);
 		ring_tx_publish(&tx->ring, bytes, s->in_record, s->kind, flags);
 	}
+	ring_tx_count(&tx->ring, s->payload->size);
 	KILL_POINT("X_EMIT_PUBLISHED");
 }
 
@@ -224,8 +221,6 @@ static rb_cold void count_drops(struct shot *s)
 /* All targets have room: sends. Returns their number. */
 rb_inline int fire(struct shot *s)
 {
-	struct layout_node *own = s->node->own;
-
 	if (s->pooled && s->count > 0) {
 		int r = take_chunk(s);
 
@@ -238,8 +233,6 @@ rb_inline int fire(struct shot *s)
 		pool_drop(&s->node->pool, s->count > 0 ? s->chunk : s->payload->loan);
 	if (rb_unlikely(s->drops > 0))
 		count_drops(s);
-	shm_count(&own->sent, s->count);
-	shm_count(&own->sent_bytes, s->count * s->payload->size);
 	if (s->count > 0)
 		wake(s);
 	return (int)s->count;
@@ -516,6 +509,18 @@ void send_loan_cancel(struct ringbus_loan *loan)
 	pthread_mutex_lock(&node->send_lock);
 	pool_drop(&node->pool, loan->internal[0]);
 	pthread_mutex_unlock(&node->send_lock);
+}
+
+void send_count(const struct ringbus_node *node, uint64_t *messages, uint64_t *bytes)
+{
+	for (uint32_t i = 0; i < node->region->g.nodes; i++) {
+		const struct link_tx *tx = node->tx[i];
+
+		if (!tx)
+			continue;
+		*messages += shm_load_relaxed(&tx->ring.ctl->messages); /* relaxed: counter */
+		*bytes += shm_load_relaxed(&tx->ring.ctl->bytes);	/* relaxed: counter */
+	}
 }
 
 int send_trim(struct ringbus_node *node)

@@ -11,16 +11,17 @@
 #include "node.h"
 
 #define SEND_AWAKE_STREAK 64u /* emissions without a wake before the fence is left out */
+#define SEND_WAKES 2u	      /* wakes, since then, until it is put back */
 #define SEND_STAMP_EVERY 64u
 #define SEND_FAN_INLINE_MAX 512u /* payload bytes that are copied into more than one ring */
 
 /* Changes the mode by what the last emission found. */
 rb_inline void send_adapt_mode(struct ringbus_node *node, int woke)
 {
-	if (rb_unlikely(woke > 0)) {
+	if (woke > 0) {
 		node->awake_streak = 0;
 		shm_count(&node->own->wakes, (uint64_t)woke);
-		if (node->unfenced && ++node->asleep_score >= 2) {
+		if (node->unfenced && ++node->asleep_score >= SEND_WAKES) {
 			node->unfenced = false;
 			/* sync MODE sender: FENCED with release; pairs MODE sleeper in
 			 * dispatch_fence_senders() */
@@ -28,11 +29,11 @@ rb_inline void send_adapt_mode(struct ringbus_node *node, int woke)
 		}
 		return;
 	}
-	if (rb_likely(++node->awake_streak < SEND_AWAKE_STREAK))
+	if (node->unfenced || ++node->awake_streak < SEND_AWAKE_STREAK)
 		return;
 	node->awake_streak = 0;
 	node->asleep_score = 0;
-	if (rb_unlikely(!node->unfenced && node->membarrier && !node->must_fence)) {
+	if (node->membarrier && !node->must_fence) {
 		/* sync MODE sender: UNFENCED, then a full fence, before the first emission without
 		 * one; pairs MODE sleeper in dispatch_fence_senders() */
 		shm_store_release(&node->own->mode, NODE_MODE_UNFENCED);
@@ -42,6 +43,13 @@ rb_inline void send_adapt_mode(struct ringbus_node *node, int woke)
 }
 
 int send_two_threads(void); /* says so: -EBUSY */
+
+/* Whether the next record of this pair has a time stamp. */
+rb_inline bool send_stamp_is_due(const struct link_tx *tx)
+{
+	/* relaxed: own word */
+	return shm_load_relaxed(&tx->ring.ctl->messages) % SEND_STAMP_EVERY == SEND_STAMP_EVERY - 1;
+}
 
 /* Rights to emit to an event whose entry has changed: keeps the word in the handle. */
 int send_event_changed(struct ringbus_event *e, uint64_t word);

@@ -30,6 +30,7 @@ static void note(struct ringbus_node *node, struct link_tx *tx, uint64_t end, ui
 	tx->sent[(tx->sent_first + tx->sent_count++) & (tx->sent_capacity - 1)] =
 		(struct sent_chunk){.end = end, .id = id};
 	tx->sent_bytes += pool_chunk_bytes(&node->pool, id);
+	node->holders[tx->slot / 64] |= 1ull << tx->slot % 64;
 	pool_hold(&node->pool, id);
 }
 
@@ -52,8 +53,10 @@ void send_pool_reclaim(struct ringbus_node *node, struct link_tx *tx)
 {
 	uint64_t word, head;
 
-	if (tx->sent_count == 0)
+	if (tx->sent_count == 0) {
+		node->holders[tx->slot / 64] &= ~(1ull << tx->slot % 64);
 		return;
+	}
 	/* sync SLOT reader: the slot word before the bits; pairs SLOT writer in free_one() */
 	word = shm_load_acquire(&tx->bell->slot);
 	if (word != tx->word) {
@@ -258,6 +261,55 @@ static int grow(struct ringbus_node *node, uint64_t size)
 	return r;
 }
 
+static void reclaim_all(struct ringbus_node *node)
+{
+	for (uint32_t w = 0; w < node->mask_words; w++)
+		for (uint64_t m = node->holders[w]; m; m &= m - 1)
+			send_pool_reclaim(node, node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)]);
+}
+
+/* Most bytes in flight to one receiver. */
+static uint64_t in_flight(const struct ringbus_node *node)
+{
+	uint64_t most = 0;
+
+	for (uint32_t w = 0; w < node->mask_words; w++)
+		for (uint64_t m = node->holders[w]; m; m &= m - 1)
+			most = rb_max(most,
+				      node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)]->sent_bytes);
+	return most;
+}
+
+/* With more in flight than the caches hold, every payload goes through memory. A sender that is so
+ * far ahead waits a moment for its receivers, then takes a chunk that is still hot; only while that
+ * helps. */
+#define PACE_SIZE_MIN 16384u /* bytes of payload */
+#define PACE_NS 50000u
+#define PACE_MISSES_MAX 4u
+#define PACE_RETRY 64u
+
+static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
+{
+	uint64_t limit = rb_max(rb_min(rb_max(1 << 20, 8 * size), 16 << 20), size);
+	uint64_t end;
+
+	if (in_flight(node) + size <= limit)
+		return;
+	if (node->pace_misses >= PACE_MISSES_MAX && ++node->pace_skips % PACE_RETRY != 0)
+		return;
+	end = rb_now_ns() + PACE_NS;
+	do {
+		for (unsigned i = 0; i < 16; i++)
+			cpu_pause();
+		reclaim_all(node);
+		if (in_flight(node) + size <= limit) {
+			node->pace_misses = 0;
+			return;
+		}
+	} while (rb_now_ns() < end);
+	node->pace_misses++;
+}
+
 int send_pool_take(struct ringbus_node *node, uint64_t size, uint64_t *id)
 {
 	int r;
@@ -271,9 +323,9 @@ int send_pool_take(struct ringbus_node *node, uint64_t size, uint64_t *id)
 	r = send_pool_start(node);
 	if (r < 0)
 		return r;
-	for (uint32_t i = 0; i < node->region->g.nodes; i++)
-		if (node->tx[i] && node->tx[i]->sent_count > 0)
-			send_pool_reclaim(node, node->tx[i]);
+	reclaim_all(node);
+	if (size >= PACE_SIZE_MIN)
+		pace(node, size);
 	if (pool_take(&node->pool, size, id))
 		return 0;
 	if (pool_unpark(&node->pool, NULL) > 0 && pool_take(&node->pool, size, id))
@@ -284,14 +336,11 @@ int send_pool_take(struct ringbus_node *node, uint64_t size, uint64_t *id)
 	return pool_take(&node->pool, size, id) ? 0 : -EAGAIN;
 }
 
-bool send_pool_quota(struct ringbus_node *node, struct link_tx *tx, uint64_t bytes)
+static rb_noinline bool within_share(struct ringbus_node *node, struct link_tx *tx, uint64_t bytes)
 {
 	uint64_t borrowed[LAYOUT_NODES_MAX] = {0};
 	unsigned holders = 1;
 
-	if (tx->sent_bytes + bytes <= node->region->g.pool_bytes / 8 &&
-	    node->pool.parked.count == 0)
-		return true; /* far from any share */
 	send_pool_reclaim(node, tx);
 	pool_unpark(&node->pool, borrowed);
 	for (uint32_t s = 0; s < node->region->g.nodes; s++)
@@ -299,4 +348,12 @@ bool send_pool_quota(struct ringbus_node *node, struct link_tx *tx, uint64_t byt
 			s != tx->slot && ((node->tx[s] && node->tx[s]->sent_bytes) || borrowed[s]);
 	return tx->sent_bytes + borrowed[tx->slot] + bytes <=
 	       rb_max(bytes, node->region->g.pool_bytes / (holders + 1));
+}
+
+bool send_pool_quota(struct ringbus_node *node, struct link_tx *tx, uint64_t bytes)
+{
+	if (rb_likely(tx->sent_bytes + bytes <= node->region->g.pool_bytes / 8 &&
+		      node->pool.parked.count == 0))
+		return true; /* far from any share */
+	return within_share(node, tx, bytes);
 }

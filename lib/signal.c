@@ -27,6 +27,15 @@ uint64_t signal_take(struct ringbus_node *node)
 	return 0;
 }
 
+/* The new turn before the look at the sleepers, the sleeper's count before the futex compares the
+ * turn; both are RMW, so one of the two sees the other. */
+void signal_turn(struct ringbus_node *node)
+{
+	own_add(&node->signal_turn, 1);
+	if (own_load(&node->signal_sleepers) > 0)
+		doorbell_private_wake(&node->signal_turn);
+}
+
 static int send_signal(struct ringbus_node *node, uint32_t slot, uint32_t generation)
 {
 	struct layout_bell *bell = &node->region->bells[slot];
@@ -115,8 +124,10 @@ int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count, uint64_t tim
 			break; /* from within a handler: never sleeps */
 		} else {
 			/* whoever receives bumps the turn when a signal is there or when it ends */
+			own_add(&node->signal_sleepers, 1);
 			doorbell_private_wait(&node->signal_turn, (uint32_t)turn,
 					      rb_min(rb_left_ns(deadline), 100 * RB_MS));
+			own_add(&node->signal_sleepers, (uint64_t)-1);
 		}
 		if (own_load(&node->close_wanted))
 			break;

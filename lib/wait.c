@@ -80,39 +80,49 @@ static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
 
 #define SPIN_MAX_NS 50000u
 
-static void sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
+/* How long to sleep at most, with the safety wake. */
+static uint64_t sleep_bound(const struct ringbus_node *node, uint64_t deadline_ns)
+{
+	uint64_t left = rb_left_ns(deadline_ns);
+
+	return node->no_safety_wake ? left : rb_min(left, node->safety_ns);
+}
+
+static void woke_by_time(struct ringbus_node *node, uint64_t bound_ns)
+{
+	if (!node->no_safety_wake && bound_ns == node->safety_ns && dispatch_pending(node))
+		shm_count(&node->own->safety_wakes, 1);
+	node->safety_ns = rb_min(node->safety_ns * 2, 6400 * RB_MS);
+}
+
+/* 0: woken, or there was something before we slept; -ETIMEDOUT: by the deadline or the safety wake.
+ */
+static int sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
 {
 	uint64_t prepared = doorbell_prepare(&node->bell->inbox);
-	uint64_t before, left;
-	int r = 0;
+	uint64_t before = 0, bound;
+	int r;
 
 	dispatch_fence_senders(node);
 	if (dispatch_pending(node) || own_load(&node->stop) || own_load(&node->close_wanted)) {
 		doorbell_finish(&node->bell->inbox, prepared);
-		return;
+		return 0;
 	}
-	before = rb_now_ns();
-	left = deadline_ns == UINT64_MAX ? UINT64_MAX
-	       : deadline_ns > before	 ? deadline_ns - before
-					 : 0;
-	if (!node->no_safety_wake)
-		left = rb_min(left, node->safety_ns);
-	if (left > 0) {
-		shm_count(&node->own->sleeps, 1);
-		r = doorbell_sleep(&node->bell->inbox, prepared, left);
-	}
+	bound = sleep_bound(node, deadline_ns);
+	if (!node->spin_fixed)
+		before = rb_now_ns();
+	shm_count(&node->own->sleeps, 1);
+	r = doorbell_sleep(&node->bell->inbox, prepared, bound);
 	doorbell_finish(&node->bell->inbox, prepared);
-	if (r == -ETIMEDOUT) {
-		if (!node->no_safety_wake && left == node->safety_ns && dispatch_pending(node))
-			shm_count(&node->own->safety_wakes, 1);
-		node->safety_ns = rb_min(node->safety_ns * 2, 6400 * RB_MS);
-	} else {
+	if (rb_unlikely(r == -ETIMEDOUT))
+		woke_by_time(node, bound);
+	else
 		node->safety_ns = 100 * RB_MS;
-	}
 	/* spin next time if what we slept for came soon */
 	if (!node->spin_fixed)
 		node->spin_now_ns = rb_now_ns() - before < 4 * SPIN_MAX_NS ? SPIN_MAX_NS
 									   : node->spin_now_ns / 2;
+	return r == -ETIMEDOUT ? r : 0;
 }
 
 int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns)
@@ -125,8 +135,7 @@ int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns)
 		return 0;
 	if (rb_left_ns(deadline_ns) == 0)
 		return -ETIMEDOUT;
-	sleep_once(node, deadline_ns);
-	if (dispatch_pending(node))
+	if (sleep_once(node, deadline_ns) == 0 || dispatch_pending(node))
 		return 0;
 	return rb_left_ns(deadline_ns) == 0 ? -ETIMEDOUT : 0;
 }

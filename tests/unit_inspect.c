@@ -278,8 +278,8 @@ static void extents_have_the_shape_that_the_pool_gives_them(void **state)
 
 	(void)state;
 	for (uint64_t pages = 2; pages < 3000; pages += pages / 7 + 1) {
-		for (uint32_t k = 0; k <= POOL_CLASSES + 3; k++) {
-			uint32_t c = k == POOL_CLASSES + 3 ? POOL_CLASS_BIG : POOL_SHIFT_MIN + k;
+		for (uint32_t k = 0; k <= POOL_STACK_BIG + 3; k++) {
+			uint32_t c = k == POOL_STACK_BIG + 3 ? POOL_CLASS_BIG : POOL_SHIFT_MIN + k;
 			struct pool_place place = {.bytes = pages * RB_PAGE};
 			struct layout_pool_extent entry;
 			struct inspect_extent e;
