@@ -398,10 +398,13 @@ rb_inline unsigned drain_streams(struct ringbus_node *node, unsigned limit)
 {
 	unsigned n = drain_rings(node, limit);
 
-	if (n == 0 && node->streak >= STREAM_MIN)
+	if (n == 0 && node->streak >= STREAM_MIN) {
 		n = stream_is_dry(node, limit);
-	else if (n == 0 && node->idle_turns < LOOK_ON_TURNS && node->hot - 1 < LOOK_ON_RINGS)
-		n = look_on(node, limit);
+	} else if (n == 0) {
+		node->streak = 0; /* what comes now is no stream: we were there before it */
+		if (node->idle_turns < LOOK_ON_TURNS && node->hot - 1 < LOOK_ON_RINGS)
+			n = look_on(node, limit);
+	}
 	node->streak = n > 0 ? node->streak + n : 0;
 	node->idle_turns = n > 0 ? 0 : node->idle_turns + 1;
 	return n;
