@@ -1,205 +1,138 @@
 /* fault_kill_points.c: a process dies at each kill point of the library; the others go on, and the
  * region is sound.
  *
- * A kill point stands between two stores of a protocol (KILL_POINT in lib/). The victim runs a
- * fixed course of all operations and dies at the n-th passage of one point; afterwards its slot is
- * free again, a newcomer gets through to everybody, and the outside checker finds nothing (harness
- * teardown). A point that the course never passes fails.
+ * A kill point stands between two stores of a protocol (KILL_POINT in lib/). The victim dies at the
+ * n-th passage of one point; afterwards all slots are free again, a newcomer gets through to
+ * everybody, and the outside checker finds nothing. Most points are passed by a node on a fixed
+ * course of all operations; the others by a node that mends a spoiled pair or buries another, and
+ * by a service. A point that its victim never passes fails, and so does one that is not in the
+ * list.
  */
-#include "atomic.h"
-#include "harness.h"
+#include "kill_victims.h"
 
-#include <signal.h>
+#include <dirent.h>
 
-static const char *target;
-static unsigned target_hit;
+static const struct point {
+	const char *name;
+	void (*die)(void);
+} points[] = {
+	{"X_BELL_ASLEEP", die_on_the_course},	 {"X_BELL_MARKED", die_on_the_course},
+	{"X_BORROW_BIT", die_on_the_course},	 {"X_BORROW_CLEARED", die_on_the_course},
+	{"X_BUS_CLOSING", die_closing},		 {"X_CONTROL_INTENT", die_on_the_course},
+	{"X_DEATH_MARKED", die_burying},	 {"X_EMIT_PUBLISHED", die_on_the_course},
+	{"X_EMIT_UNWOKEN", die_on_the_course},	 {"X_EVENT_BITS", die_on_the_course},
+	{"X_EVENT_FREED", die_on_the_course},	 {"X_EVENT_NAMED", die_on_the_course},
+	{"X_EVENT_WORD", die_on_the_course},	 {"X_EXTENT_ALLOCATED", die_on_the_course},
+	{"X_GRANT_RECORDED", die_granting},	 {"X_JOIN_CLAIMED", die_on_the_course},
+	{"X_JOIN_LOCKED", die_on_the_course},	 {"X_JOIN_WALKED", die_on_the_course},
+	{"X_LEFT_MARKED", die_on_the_course},	 {"X_NOTICE_EPOCH", die_on_the_course},
+	{"X_NOTICE_EPOCH", die_burying},	 {"X_PAIR_BIT", die_on_the_course},
+	{"X_PAIR_NAMED", die_on_the_course},	 {"X_POOL_BYTES", die_on_the_course},
+	{"X_REAP_CLEANED", die_on_the_course},	 {"X_REAP_CLEANED", die_burying},
+	{"X_RECLAIM_HEAD", die_on_the_course},	 {"X_RECLAIM_UNNAMED", die_burying},
+	{"X_RESYNC_ANSWERED", die_mending},	 {"X_RESYNC_POSITION", die_mending},
+	{"X_RESYNC_ZERO", die_mending},		 {"X_RING_BODY", die_on_the_course},
+	{"X_RING_HEAD", die_on_the_course},	 {"X_RING_PAD", die_on_the_course},
+	{"X_RING_PUBLISHED", die_on_the_course}, {"X_SIGNAL_COUNTED", die_on_the_course},
+};
 
-static void die_at(const char *name)
+#define POINTS (sizeof(points) / sizeof(points[0]))
+
+static bool die_once(const struct point *point, unsigned hit)
 {
-	if (strcmp(name, target) == 0 && --target_hit == 0)
-		raise(SIGKILL);
-}
-
-static const struct shm_hooks hooks = {.kill_point = die_at};
-
-enum { READY, GONE_ON, KEEPER_PID };
-
-static unsigned char payload[70000];
-
-static void use_pool(struct ringbus_node *node, struct ringbus_event *event)
-{
-	struct ringbus_loan loan;
-
-	ringbus_emit(event, payload, sizeof(payload), 0);
-	if (ringbus_loan(node, 5000, &loan, 0) == 0 && ringbus_emit_loan(event, &loan, 0) < 0)
-		ringbus_loan_cancel(&loan);
-}
-
-/* Small ring: the records wrap several times. */
-static void send_much(struct ringbus_event *event)
-{
-	for (unsigned i = 0; i < 200; i++)
-		ringbus_emit(event, payload, 50 + i % 7 * 40, HARNESS_SECOND);
-}
-
-static void receive_some(struct ringbus_node *node, unsigned least)
-{
-	struct ringbus_borrow *borrow;
-	struct ringbus_message m;
-
-	for (unsigned n = 0; n < least;) {
-		if (ringbus_next(node, &m, HARNESS_SECOND) < 0)
-			return;
-		n += m.kind != RINGBUS_NOTICE;
-		if (m.size > 60000 && ringbus_borrow(&m, &borrow) == 0)
-			ringbus_release(borrow);
-	}
-}
-
-/* Everything that a node can do. */
-static void course(struct ringbus_node *node)
-{
-	struct ringbus_event *event, *theirs, *many;
-	uint32_t keeper = (uint32_t)flag_get(KEEPER_PID);
-	struct ringbus_message m;
-
-	ringbus_event_create(&event, node, "of the victim", NULL);
-	ringbus_subscribe(&theirs, node, "of the keeper", NULL);
-	ringbus_event_create(&many, node, "many",
-			     &(struct ringbus_event_options){.size = sizeof(
-								     struct ringbus_event_options),
-							     .mode = RINGBUS_MULTI_EMISSION,
-							     .receive = true});
-	ringbus_event_wait_subscribers(event, 1, 60 * HARNESS_SECOND);
-	flag_set(READY, 1);
-	send_much(event);
-	use_pool(node, event);
-	ringbus_contact(node, keeper, "hello", 5, 0);
-	ringbus_signal(node, keeper);
-	receive_some(node, 20);
-	ringbus_unsubscribe(theirs);
-	/* sleeps once nothing comes any more */
-	for (unsigned i = 0; i < 4; i++)
-		while (ringbus_next(node, &m, 2 * HARNESS_MS) == 0)
-			;
-	ringbus_event_dissolve(event);
-}
-
-static void victim(uint64_t unused)
-{
-	struct ringbus_node *node, *twin;
-	struct ringbus_address to;
-
-	shm_hooks = &hooks;
-	node = child_node(NULL);
-	twin = child_node(NULL);
-	course(node);
-	ringbus_node_address(twin, &to);
-	ringbus_contact_address(node, &to, "x", 1, 0);
-	ringbus_node_close(twin);
-	ringbus_node_close(node); /* both ends of their ring are free now */
-	shm_hooks = NULL;
-	flag_set(GONE_ON, 1);
-}
-
-/* What the others do while the victim lives, and for a while after. */
-static void keep_going(struct ringbus_node *node, struct ringbus_event *event, pid_t pid)
-{
-	struct ringbus_message m;
-
-	while (!child_ended(pid)) {
-		ringbus_emit(event, payload, 20, 0);
-		ringbus_emit(event, payload, sizeof(payload), 0);
-		while (ringbus_next(node, &m, 0) == 0)
-			;
-		ringbus_wait(node, HARNESS_MS);
-	}
-	while (ringbus_next(node, &m, 0) == 0)
-		;
-}
-
-/* A newcomer and the keeper reach each other by event, contact and signal. */
-static void all_is_well(struct ringbus_node *keeper, struct ringbus_event *event)
-{
-	struct ringbus_node *fresh = node_open();
-	struct ringbus_address to = node_address(fresh), back = node_address(keeper);
-	struct ringbus_event *again;
-	uint64_t count = 0;
-
-	subscribe(fresh, "of the keeper");
-	ok(ringbus_event_create(&again, fresh, "of the victim", NULL));
-	subscribe(keeper, "of the victim"); /* it ended if the victim lived to dissolve its event */
-	ok(ringbus_emit(event, "e", 1, HARNESS_SECOND));
-	ok(ringbus_contact_address(keeper, &to, "c", 1, HARNESS_SECOND));
-	pull_text(fresh, "e");
-	pull_text(fresh, "c");
-	ok(ringbus_contact_address(fresh, &back, "back", 4, HARNESS_SECOND));
-	pull_text(keeper, "back");
-	ok(ringbus_signal_address(keeper, &to));
-	ok(ringbus_signal_wait(fresh, &count, HARNESS_SECOND));
-	assert_int_equal(emit_text(again, "news of the successor"), 1);
-	pull_text(keeper, "news of the successor");
-	node_close(fresh);
-}
-
-static bool die_once(const char *name, unsigned hit)
-{
-	struct ringbus_node *keeper = node_open();
-	struct ringbus_event *event = single(keeper, "of the keeper");
-	struct ringbus_message m;
-	pid_t pid;
-
-	subscribe(keeper, "of the victim");
-	flag_set(READY, 0);
-	flag_set(GONE_ON, 0);
-	flag_set(KEEPER_PID, (uint64_t)getpid());
-	target = name;
+	for (unsigned flag = READY; flag <= PREY; flag++)
+		flag_set(flag, 0);
+	target = point->name;
 	target_hit = hit;
-	pid = child_start(victim, 0);
-	keep_going(keeper, event, pid);
-	/* the slot is free once the event of the dead has another owner or none */
-	while (event_info(event).subscribers > 0)
-		ringbus_wait(keeper, HARNESS_MS);
-	while (ringbus_next(keeper, &m, 0) == 0)
-		;
-	ringbus_signal_wait(keeper, NULL, 0);
-	all_is_well(keeper, event);
-	node_close(keeper);
+	point->die();
 	return flag_get(GONE_ON) == 0;
 }
 
-static const char *const points[] = {
-	"X_BELL_ASLEEP",    "X_BELL_MARKED",	"X_BORROW_BIT",	    "X_BORROW_CLEARED",
-	"X_CONTROL_INTENT", "X_EMIT_PUBLISHED", "X_EMIT_UNWOKEN",   "X_EVENT_BITS",
-	"X_EVENT_FREED",    "X_EVENT_NAMED",	"X_EVENT_WORD",	    "X_EXTENT_ALLOCATED",
-	"X_JOIN_CLAIMED",   "X_JOIN_LOCKED",	"X_JOIN_WALKED",    "X_LEFT_MARKED",
-	"X_NOTICE_EPOCH",   "X_PAIR_BIT",	"X_PAIR_NAMED",	    "X_POOL_BYTES",
-	"X_REAP_CLEANED",   "X_RECLAIM_HEAD",	"X_RING_BODY",	    "X_RING_HEAD",
-	"X_RING_PAD",	    "X_RING_PUBLISHED", "X_SIGNAL_COUNTED",
-};
-
 static void a_death_at_a_kill_point_costs_the_others_nothing(void **state)
 {
-	watchdog(240);
-	for (unsigned i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
+	for (unsigned i = 0; i < POINTS; i++) {
 		unsigned hit = 0;
 
-		/* a new bus: extents are made once */
-		bus_serve(&(struct bus_spec){.ring_bytes = 4096});
+		watchdog(60);
+		bus_serve(&geometry); /* a new bus: extents are made once */
 		/* the first three passages, and one in the middle of the stream */
-		while (hit < 3 && die_once(points[i], hit + 1))
+		while (hit < 3 && die_once(&points[i], hit + 1))
 			hit++;
 		if (hit == 3)
-			die_once(points[i], 40);
-		print_message("%s: died %u times\n", points[i], hit);
+			die_once(&points[i], 40);
+		print_message("%s: died %u times\n", points[i].name, hit);
 		if (hit == 0)
-			fail_msg("the course never passes %s", points[i]);
+			fail_msg("its victim never passes %s", points[i].name);
 		bus_check();
 		bus_stop();
 	}
 }
 
+static bool is_listed(const char *name, size_t bytes)
+{
+	for (unsigned i = 0; i < POINTS; i++)
+		if (strlen(points[i].name) == bytes && memcmp(points[i].name, name, bytes) == 0)
+			return true;
+	return false;
+}
+
+/* How many kill points a source has; those that are not in the list are named. */
+static unsigned scan_source(const char *path, unsigned *unlisted)
+{
+	static const char call[] = "KILL_POINT(\"";
+	FILE *file = fopen(path, "re");
+	char line[512];
+	unsigned n = 0;
+
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file)) {
+		const char *name = strstr(line, call);
+		size_t bytes;
+
+		if (!name)
+			continue;
+		name += strlen(call);
+		bytes = strcspn(name, "\"");
+		n++;
+		if (is_listed(name, bytes))
+			continue;
+		print_error("%s: %.*s is not in the list\n", path, (int)bytes, name);
+		++*unlisted;
+	}
+	fclose(file);
+	return n;
+}
+
+static void the_list_has_every_kill_point_of_the_sources(void **state)
+{
+	const char *source = getenv("RINGBUS_SOURCE");
+	unsigned n = 0, unlisted = 0;
+	char path[1024];
+	struct dirent *entry;
+	DIR *dir;
+
+	if (!source) {
+		print_message("SKIPPED: RINGBUS_SOURCE does not say where the sources are\n");
+		skip();
+	}
+	snprintf(path, sizeof(path), "%s/lib", source);
+	dir = opendir(path);
+	assert_non_null(dir);
+	while ((entry = readdir(dir))) {
+		const char *end = strrchr(entry->d_name, '.');
+
+		if (!end || (strcmp(end, ".c") != 0 && strcmp(end, ".h") != 0))
+			continue;
+		snprintf(path, sizeof(path), "%s/lib/%s", source, entry->d_name);
+		n += scan_source(path, &unlisted);
+	}
+	closedir(dir);
+	assert_true(n > 0);
+	assert_int_equal(unlisted, 0);
+}
+
 static const struct CMUnitTest tests[] = {
+	BARE_TEST(the_list_has_every_kill_point_of_the_sources),
 	BARE_TEST(a_death_at_a_kill_point_costs_the_others_nothing),
 };
 
