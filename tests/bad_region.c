@@ -7,6 +7,7 @@
 #include "layout.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -70,9 +71,22 @@ static int try_open(void)
 	return rc;
 }
 
+/* In a mount namespace of this program's own, so that nothing stays mounted if it is killed. */
+static bool own_mounts(void)
+{
+	static bool done;
+
+	/* in a changed root "/" is no mount point: EINVAL, and nothing above us is shared */
+	if (!done)
+		done = unshare(CLONE_NEWNS) == 0 &&
+		       (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 || errno == EINVAL);
+	return done;
+}
+
 static void mount_small(const char *options)
 {
-	if (geteuid() == 0 && mount("tmpfs", bus_directory(), "tmpfs", 0, options) == 0 &&
+	if (geteuid() == 0 && own_mounts() &&
+	    mount("tmpfs", bus_directory(), "tmpfs", 0, options) == 0 &&
 	    chmod(bus_directory(), 0700) == 0)
 		return;
 	print_message("SKIPPED: needs the right to mount a tmpfs (root)\n");

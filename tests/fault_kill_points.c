@@ -86,18 +86,17 @@ static unsigned scan_source(const char *path, unsigned *unlisted)
 
 	assert_non_null(file);
 	while (fgets(line, sizeof(line), file)) {
-		const char *name = strstr(line, call);
-		size_t bytes;
+		for (const char *name = line; (name = strstr(name, call));) {
+			size_t bytes;
 
-		if (!name)
-			continue;
-		name += strlen(call);
-		bytes = strcspn(name, "\"");
-		n++;
-		if (is_listed(name, bytes))
-			continue;
-		print_error("%s: %.*s is not in the list\n", path, (int)bytes, name);
-		++*unlisted;
+			name += strlen(call);
+			bytes = strcspn(name, "\"");
+			n++;
+			if (is_listed(name, bytes))
+				continue;
+			print_error("%s: %.*s is not in the list\n", path, (int)bytes, name);
+			++*unlisted;
+		}
 	}
 	fclose(file);
 	return n;
