@@ -121,7 +121,7 @@ if build build-tests -Dbuildtype=debugoptimized; then
 	run build-tests quick --suite quick
 	run build-tests e2e --suite e2e
 	if [ "$mode" = full ]; then
-		export STRESS_MESSAGES=5000000 WAKE_ROUNDS=300000 KILL_ROUNDS=600
+		export STRESS_EACH=1000000 STOP_SECONDS=10 WAKE_ROUNDS=300000 KILL_ROUNDS=600
 	fi
 	[ "$mode" = quick ] || run build-tests stress --suite stress
 fi

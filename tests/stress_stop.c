@@ -1,7 +1,9 @@
 /* stress_stop.c: a stopped process and one that never reads hold back nobody but who waits for
  * them, and are not dead.
  *
- * STOP_SECONDS: how long the process stays stopped under the others' traffic (default 2).
+ * STOP_SECONDS: how long the process stays stopped under the others' traffic. Without it half a
+ * second, and only counts are judged; with it the same traffic is measured for as long before, and
+ * must not be slower than half of that while the process is stopped: for a quiet machine.
  */
 #include "harness.h"
 
@@ -78,7 +80,7 @@ static int send_next(struct ringbus_event *event, uint64_t sender, uint64_t sequ
 }
 
 /* "both" until somebody has no room; the number sent. */
-static uint64_t send_until_full(struct ringbus_event *event)
+static uint64_t send_until_full(struct ringbus_event *event, int receivers)
 {
 	uint64_t sent = 0;
 	int rc;
@@ -87,61 +89,86 @@ static uint64_t send_until_full(struct ringbus_event *event)
 		rc = send_next(event, 1, sent, 0);
 		if (rc == -EAGAIN)
 			return sent;
-		assert_int_equal(ok(rc), 2);
+		assert_int_equal(ok(rc), receivers);
 		flag_wait(PROGRESS + 1, ++sent);
 	}
 }
 
-static void run(bool stop)
+/* "free" goes on for so long, with at least 20000 messages; each is delivered. Messages a second.
+ */
+static double send_free(struct ringbus_event *event, uint64_t *sequence, uint64_t ns)
 {
-	uint64_t seconds = harness_number("STOP_SECONDS", 2), sent, i = 0, end;
+	uint64_t began = harness_now_ns(), first = *sequence, i = first;
+
+	for (; harness_now_ns() - began < ns || i - first < 20000; i++)
+		assert_int_equal(ok(send_next(event, 2, i, RINGBUS_SEND_MAX_NS)), 1);
+	flag_wait(PROGRESS + 2, i);
+	*sequence = i;
+	return (double)(i - first) * 1e9 / (double)(harness_now_ns() - began);
+}
+
+/* The first of the slow is stopped, or all of them only do not read. */
+static void run(unsigned count, bool stop)
+{
+	uint64_t seconds = harness_number("STOP_SECONDS", 0), sent, i = 0;
+	uint64_t ns = seconds ? seconds * HARNESS_SECOND : HARNESS_SECOND / 2;
 	struct ringbus_node *node = node_open();
 	struct ringbus_event *both = single(node, "both"), *only = single(node, "free");
 	struct ringbus_address slow_address, quick_address, who;
-	pid_t slow, quick;
+	double before = 0, during;
+	pid_t slow[2], quick;
 
-	watchdog(120);
-	slow = child_start(slow_main, 0);
+	watchdog(120 + 3 * (unsigned)seconds);
+	for (unsigned k = 0; k < count; k++)
+		slow[k] = child_start(slow_main, k);
 	quick = child_start(quick_main, 0);
-	flag_wait(JOINED, 2);
+	flag_wait(JOINED, count + 1);
 	ok(ringbus_node_find(node, "slow 0", &slow_address));
 	ok(ringbus_node_find(node, "quick", &quick_address));
+	if (seconds)
+		before = send_free(only, &i, ns);
 	if (stop) {
-		kill(slow, SIGSTOP);
-		child_wait_stopped(slow);
+		kill(slow[0], SIGSTOP);
+		child_wait_stopped(slow[0]);
 	}
-	sent = send_until_full(both);
+	sent = send_until_full(both, (int)count + 1);
 	ok(ringbus_node_held_back_by(node, &who));
-	assert_int_equal(who.slot, slow_address.slot);
-	for (end = harness_now_ns() + seconds * HARNESS_SECOND; harness_now_ns() < end || i < 20000;
-	     i++)
-		assert_int_equal(ok(send_next(only, 2, i, RINGBUS_SEND_MAX_NS)), 1);
-	flag_wait(PROGRESS + 2, i);
+	assert_int_not_equal(who.slot, quick_address.slot);
+	during = send_free(only, &i, ns);
 	fails(send_next(both, 1, sent, HARNESS_MS), -ETIMEDOUT);
-	ok(ringbus_node_find_pid(node, (uint32_t)slow, &who));
+	ok(ringbus_node_find_pid(node, (uint32_t)slow[0], &who));
 	assert_int_equal(who.generation, slow_address.generation);
 	assert_int_equal(node_stats(node).dead_peers, 0);
 	if (stop)
-		kill(slow, SIGCONT);
+		kill(slow[0], SIGCONT);
 	flag_set(SENT, sent + 5000);
 	flag_set(GO, 1);
 	for (; sent < flag_get(SENT); sent++)
-		assert_int_equal(ok(send_next(both, 1, sent, RINGBUS_SEND_MAX_NS)), 2);
-	child_join(slow);
+		assert_int_equal(ok(send_next(both, 1, sent, RINGBUS_SEND_MAX_NS)), (int)count + 1);
+	for (unsigned k = 0; k < count; k++)
+		child_join(slow[k]);
 	flag_wait(PROGRESS + 1, sent);
 	ok(ringbus_contact_address(node, &quick_address, "end", 3, RINGBUS_SEND_MAX_NS));
 	child_join(quick);
-	print_message("  %llu messages went past it\n", (unsigned long long)i);
+	print_message("  %llu messages went past it, %.0f a second", (unsigned long long)i, during);
+	print_message(seconds ? ", %.0f before\n" : "\n", before);
+	if (seconds)
+		assert_true(during > before / 2);
 }
 
 static void a_stopped_process_holds_back_only_its_events_and_gets_everything_later(void **state)
 {
-	run(true);
+	run(1, true);
 }
 
 static void a_process_that_never_reads_holds_back_only_its_events(void **state)
 {
-	run(false);
+	run(1, false);
+}
+
+static void a_stopped_process_and_one_that_never_reads_hold_back_only_their_events(void **state)
+{
+	run(2, true);
 }
 
 static void busy_sender(uint64_t index)
@@ -219,6 +246,7 @@ static void a_sender_stopped_at_random_moments_disturbs_nobody_and_loses_nothing
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(a_stopped_process_holds_back_only_its_events_and_gets_everything_later),
 	BUS_TEST(a_process_that_never_reads_holds_back_only_its_events),
+	BUS_TEST(a_stopped_process_and_one_that_never_reads_hold_back_only_their_events),
 	BUS_TEST(a_sender_stopped_at_random_moments_disturbs_nobody_and_loses_nothing),
 };
 
