@@ -1,35 +1,48 @@
 /* ringbus.h: the whole public interface of libringbus. SPDX-License-Identifier: MIT
  *
  * ringbus is a brokerless shared-memory ring bus for processes on one Linux machine. Three calls
- *send the first message:
+ * send the first message:
  *
  *	ringbus_node_open(&node, NULL);
  *	ringbus_event_create(&event, node, "news", NULL);
  *	ringbus_emit(event, "hello", 5, 0);
  *
  * Common rules, true of every function unless it says otherwise:
- *  - Returns 0 or a positive figure on success and a negative errno code on failure; outputs are
- *untouched on failure. ringbus_strerror() has a text for each code, ringbus_error_detail() the
- *cause in this case.
+ *  - Returns 0 on success and a negative errno code on failure; where it returns a number instead
+ *    of 0 its text says so. Outputs are untouched on failure. ringbus_strerror() has a text for
+ *    each code, ringbus_error_detail() the cause in this case.
  *  - Timeouts are relative, in nanoseconds; 0 tries once. RINGBUS_FOREVER is allowed only where the
- *call waits for nobody in particular (messages, signals); sends treat it as RINGBUS_SEND_MAX_NS.
+ *    call waits for nobody in particular (messages, signals); sends treat it as
+ *    RINGBUS_SEND_MAX_NS.
  *  - A node may be used by any thread. Not async-signal-safe, except ringbus_service_stop().
  *  - In a forked child each call on the parent's node returns -ENOTCONN, except
- *ringbus_node_close(), which frees the child's copy and leaves the parent's membership alone.
+ *    ringbus_node_close(), which frees the child's copy and leaves the parent's membership alone.
  *  - Option structs begin with their size; zero in any other member means the default.
  *
- * Error codes:
- *  -EACCES no permission, or an impostor holds the port   -EAGAIN no room now (timeout 0)
- *  -EBADMSG the other side of a pair is corrupt           -EBUSY used by another thread, or
- *re-entered -EEXIST a live event or node has this name             -EFAULT the region was truncated
- *under us -EINVAL misuse                                         -EMSGSIZE over the limit, or
- *buffer too small -ENFILE no free event                                  -ENOENT no such event (or
- *no owner at present) -ENOSPC the shared-memory filesystem is full           -ENOTCONN forked
- *child, or node closed -ENOTSUP the kernel is too old                         -ENOTUNIQ several
- *nodes have this process id -EPERM no right to emit or dissolve                    -EPROTO other
- *layout, or not a ringbus service -ESRCH the target is not on the bus                    -ESTALE
- *our membership was lost -ETIMEDOUT room, answer or lock did not come in time   -EUSERS no free
- *slot -ECONNREFUSED no service listens on the port
+ * Error codes. Any call may also return -ENOMEM, or a code that a system call gave, like -EMFILE.
+ *
+ *   -EACCES        no permission, or an impostor holds the port
+ *   -EADDRINUSE    another process holds the port
+ *   -EAGAIN        no room, or nothing there, now (timeout 0)
+ *   -EBADMSG       the other side of a pair is corrupt; the pair starts anew
+ *   -EBUSY         used by another thread, or re-entered; or the bus has a service
+ *   -ECONNREFUSED  no service listens on the port
+ *   -EEXIST        a live event or node has this name
+ *   -EFAULT        the region was truncated under us
+ *   -EINVAL        misuse
+ *   -EMSGSIZE      over the limit, or buffer too small
+ *   -ENFILE        no free event
+ *   -ENOENT        no such event, or no owner at present
+ *   -ENOSPC        the shared-memory filesystem is full
+ *   -ENOTCONN      forked child, or the node was closed meanwhile
+ *   -ENOTSUP       the kernel is too old
+ *   -ENOTUNIQ      several nodes have this process id
+ *   -EPERM         no right to emit or dissolve
+ *   -EPROTO        other layout, or not a ringbus service
+ *   -ESRCH         the target is not on the bus
+ *   -ESTALE        our membership was lost
+ *   -ETIMEDOUT     room, answer or lock did not come in time
+ *   -EUSERS        no free slot
  */
 #ifndef RINGBUS_H
 #define RINGBUS_H
@@ -150,7 +163,7 @@ struct ringbus_node_options {
 
 /* Joins the bus. options may be NULL. Blocks up to options->timeout_ns on the service only.
  * -ECONNREFUSED no service; -EACCES no permission, or the port is held by a stranger; -EPROTO
- * another layout; -EUSERS all slots taken; -EEXIST name in use; -ENOSPC; -ETIMEDOUT; -EINVAL name
+ * another layout; -EUSERS all slots taken; -EEXIST name in use; -ETIMEDOUT; -ENOTSUP; -EINVAL name
  * too long or not UTF-8, port > 65535. */
 RINGBUS_API int ringbus_node_open(struct ringbus_node **node,
 				  const struct ringbus_node_options *options);
@@ -276,8 +289,8 @@ RINGBUS_API int ringbus_subscriptions(struct ringbus_node *node, struct ringbus_
  * -ENOENT no creator at present, or dissolved; -EMSGSIZE; -ENOSPC; -EBADMSG; -ESTALE; -EBUSY. */
 RINGBUS_API int ringbus_emit(struct ringbus_event *event, const void *data, size_t size,
 			     uint64_t timeout_ns);
-/* Sends to the node of one process. -ESRCH not on the bus; -ENOTUNIQ several nodes; -EINVAL itself;
- * else as emit. */
+/* Sends to the node of one process. Returns 0, not a number of receivers. -ESRCH not on the bus;
+ * -ENOTUNIQ several nodes; -EINVAL itself; else as ringbus_emit(), but for rights and events. */
 RINGBUS_API int ringbus_contact(struct ringbus_node *node, uint32_t pid, const void *data,
 				size_t size, uint64_t timeout_ns);
 /* The same by address (slot and generation; pid is not looked at). */
@@ -295,8 +308,9 @@ struct ringbus_loan {
  * loan ends with ringbus_emit_loan(), ringbus_contact_loan() or ringbus_loan_cancel(). */
 RINGBUS_API int ringbus_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan,
 			     uint64_t timeout_ns);
-/* As ringbus_emit() and ringbus_contact_address() with the loan's memory (the first loan->size
- * bytes, which may have been made smaller). On failure the loan stays with the caller. */
+/* As ringbus_emit() and ringbus_contact_address(), returned values too, with the loan's memory (the
+ * first loan->size bytes, which may have been made smaller). On failure the loan stays with the
+ * caller. */
 RINGBUS_API int ringbus_emit_loan(struct ringbus_event *event, struct ringbus_loan *loan,
 				  uint64_t timeout_ns);
 RINGBUS_API int ringbus_contact_loan(struct ringbus_node *node, const struct ringbus_address *to,

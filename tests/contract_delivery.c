@@ -469,6 +469,28 @@ static void F20_a_handler_whose_calls_fail_does_not_end_delivery(void **state)
 	assert_int_equal(calls[1], 0);
 }
 
+static void F25_a_contact_returns_0_and_an_emission_how_many_got_it(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = node_open();
+	struct ringbus_address to = node_address(b);
+	struct ringbus_event *event = single(a, "news");
+	struct ringbus_loan loan;
+
+	subscribe(b, "news");
+	assert_int_equal(ringbus_contact_address(a, &to, "1", 1, 0), 0);
+	ok(ringbus_loan(a, 1, &loan, 0));
+	memcpy(loan.data, "2", 1);
+	assert_int_equal(ringbus_contact_loan(a, &to, &loan, 0), 0);
+	ok(ringbus_loan(a, 1, &loan, 0));
+	memcpy(loan.data, "3", 1);
+	assert_int_equal(ringbus_emit_loan(event, &loan, 0), 1);
+	assert_int_equal(ringbus_emit(event, "4", 1, 0), 1);
+	pull_text(b, "1");
+	pull_text(b, "2");
+	pull_text(b, "3");
+	pull_text(b, "4");
+}
+
 static void F25_contacts_tell_their_sender_and_dead_targets_are_an_error(void **state)
 {
 	struct ringbus_node *a = node_open_named("anna"), *b = node_open();
@@ -507,6 +529,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(F05_the_creator_may_declare_all_subscribers_lossy),
 	BUS_TEST(F18_subscribing_and_leaving_of_others_never_skips_a_stable_subscriber),
 	BUS_TEST(F20_a_handler_whose_calls_fail_does_not_end_delivery),
+	BUS_TEST(F25_a_contact_returns_0_and_an_emission_how_many_got_it),
 	BUS_TEST(F25_contacts_tell_their_sender_and_dead_targets_are_an_error),
 };
 

@@ -179,6 +179,16 @@ class Tidy:
                 self.add("kill point never reached", path, n, f"no test names {name}")
         return points
 
+    def error_codes(self):
+        """Each error code of the public header is expected by name in a test."""
+        tested = set()
+        for path, lines in self.c_files("tests"):
+            tested.update(re.findall(r"-(E[A-Z0-9]+)\b", "\n".join(lines)))
+        for n, line in enumerate(self.sources["include/ringbus.h"], 1):
+            for code in re.findall(r"-(E[A-Z0-9]+)\b", line):
+                if code not in tested:
+                    self.add("error code never provoked", "include/ringbus.h", n, f"no test expects -{code}")
+
     def levels(self):
         level_of = {}
         for path, lines in self.c_files("lib"):
@@ -214,6 +224,7 @@ def main():
     tidy.secrets()
     tags = tidy.accesses()
     points = tidy.kill_points()
+    tidy.error_codes()
     tidy.levels()
     tidy.titles()
     errors = [f for f in tidy.findings if f[0] not in WARNINGS]

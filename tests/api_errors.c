@@ -1,0 +1,262 @@
+/* api_errors.c: the error codes of ringbus.h that no other test provokes, function by function. */
+#include "deny_syscall.h"
+#include "harness.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+enum { SKIPPED, BUSY };
+
+static struct ringbus_node_options options(void)
+{
+	return (struct ringbus_node_options){.size = sizeof(struct ringbus_node_options),
+					     .port = bus_port(),
+					     .timeout_ns = 20 * HARNESS_SECOND};
+}
+
+static void what_does_not_come_in_time_is_etimedout(void **state)
+{
+	struct ringbus_node *node = node_open();
+	struct ringbus_event *event = single(node, "news");
+	struct ringbus_message m;
+	uint64_t count = 7;
+	char buffer[8];
+
+	ok(ringbus_poll(node, 0)); /* an event of one's own is news, too */
+	fails(ringbus_wait(node, HARNESS_MS), -ETIMEDOUT);
+	fails(ringbus_wait(node, 0), -ETIMEDOUT);
+	fails(ringbus_next(node, &m, 0), -EAGAIN);
+	fails(ringbus_next(node, &m, HARNESS_MS), -ETIMEDOUT);
+	fails(ringbus_receive(node, buffer, sizeof(buffer), &m, HARNESS_MS), -ETIMEDOUT);
+	fails(ringbus_signal_wait(node, &count, 0), -EAGAIN);
+	fails(ringbus_signal_wait(node, &count, HARNESS_MS), -ETIMEDOUT);
+	assert_int_equal(count, 7);
+	fails(ringbus_event_wait_subscribers(event, 1, 0), -ETIMEDOUT);
+	fails(ringbus_event_wait_subscribers(event, 1, HARNESS_MS), -ETIMEDOUT);
+	ok(ringbus_event_wait_subscribers(event, 0, 0));
+	ok(ringbus_event_dissolve(event));
+	fails(ringbus_event_wait_subscribers(event, 0, 0), -ENOENT);
+}
+
+static void nobody_held_back_a_thread_that_never_had_to_wait(void **state)
+{
+	struct ringbus_node *node = node_open();
+	struct ringbus_address who = {.slot = 42};
+
+	fails(ringbus_node_held_back_by(node, &who), -ENOENT);
+	assert_int_equal(who.slot, 42);
+}
+
+static void a_pool_in_use_is_eagain_and_etimedout(void **state)
+{
+	struct bus_spec spec = {.nodes = 4, .pool_bytes = 1 << 20};
+	struct ringbus_loan loan[64], more = {NULL};
+	struct ringbus_node *node;
+	unsigned n = 0;
+	int rc;
+
+	bus_serve(&spec);
+	node = node_open();
+	while ((rc = ringbus_loan(node, 1 << 18, &loan[n], 0)) == 0)
+		assert_true(++n < 64);
+	assert_int_equal(rc, -EAGAIN);
+	assert_true(n > 0);
+	fails(ringbus_loan(node, 1 << 18, &more, HARNESS_MS), -ETIMEDOUT);
+	assert_null(more.data);
+	ringbus_loan_cancel(&loan[--n]);
+	ok(ringbus_loan(node, 1 << 18, &loan[n], 0));
+	for (n++; n > 0;)
+		ringbus_loan_cancel(&loan[--n]);
+}
+
+static void a_loan_that_cannot_be_sent_stays_with_the_caller(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = node_open();
+	struct ringbus_event *event = single(a, "news"), *theirs = subscribe(b, "news");
+	struct ringbus_address gone = node_address(b), own = node_address(b);
+	struct ringbus_loan loan;
+
+	gone.generation++;
+	ok(ringbus_loan(b, 5, &loan, 0));
+	memcpy(loan.data, "hello", 5);
+	fails(ringbus_emit_loan(theirs, &loan, 0), -EPERM);
+	fails(ringbus_contact_loan(b, &own, &loan, 0), -EINVAL);
+	gone.slot = node_address(a).slot;
+	gone.generation = node_address(a).generation + 1;
+	fails(ringbus_contact_loan(b, &gone, &loan, 0), -ESRCH);
+	fails(ringbus_emit_loan(event, &loan, 0), -EINVAL); /* of another node */
+	gone.generation = 0;
+	ok(ringbus_contact_loan(b, &gone, &loan, 0));
+	pull_text(a, "hello");
+	loan.size = 6;
+	fails(ringbus_contact_loan(b, &gone, &loan, 0), -EINVAL); /* gone by now */
+}
+
+/* Holds the control lock as a stopped process would. */
+static int hold_control_lock(void)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%u.lock", bus_directory(), bus_port());
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	return fd;
+}
+
+static void a_held_control_lock_delays_control_calls_to_their_deadline_and_no_message(void **state)
+{
+	struct ringbus_node_options o = options();
+	struct ringbus_node *a, *b = node_open();
+	struct ringbus_event *event, *theirs, *other = NULL;
+	int fd;
+
+	o.timeout_ns = 20 * HARNESS_MS;
+	a = node_open_with(&o);
+	event = single(a, "news");
+	theirs = subscribe(b, "news");
+	emit_text(event, "makes the ring");
+	fd = hold_control_lock();
+	fails(ringbus_event_create(&other, a, "more", NULL), -ETIMEDOUT);
+	fails(ringbus_subscribe(&other, a, "theirs", NULL), -ETIMEDOUT);
+	fails(ringbus_event_dissolve(event), -ETIMEDOUT);
+	assert_null(other);
+	assert_int_equal(emit_text(event, "hello"), 1);
+	pull_text(b, "makes the ring");
+	pull_text(b, "hello");
+	close(fd);
+	ok(ringbus_event_create(&other, a, "more", NULL));
+	assert_int_equal(emit_text(event, "again"), 1);
+	pull_text(b, "again");
+	ok(ringbus_unsubscribe(theirs));
+}
+
+/* An old kernel: no MADV_WIPEONFORK. */
+static void open_on_an_old_kernel(uint64_t unused)
+{
+	struct ringbus_node_options o = options();
+	struct ringbus_node *node = NULL;
+
+	if (!deny_syscall(SYS_madvise, EINVAL, 2, true, MADV_WIPEONFORK)) {
+		flag_set(SKIPPED, 1);
+		return;
+	}
+	child_fails(ringbus_node_open(&node, &o), -ENOTSUP);
+	child_check(node == NULL);
+	child_check(strlen(ringbus_error_detail()) > 0);
+}
+
+/* No address space for the region: maps of files fail, memory of the process's own does not. */
+static void open_without_memory(uint64_t unused)
+{
+	struct ringbus_node_options o = options();
+	struct ringbus_node *node = NULL;
+
+	if (!deny_syscall(SYS_mmap, ENOMEM, 4, false, UINT32_MAX)) {
+		flag_set(SKIPPED, 1);
+		return;
+	}
+	child_fails(ringbus_node_open(&node, &o), -ENOMEM);
+	child_check(node == NULL);
+}
+
+static void skip_without_filters(void)
+{
+	if (!flag_get(SKIPPED))
+		return;
+	print_message("SKIPPED: the kernel allows no filter of system calls\n");
+	skip();
+}
+
+static void a_kernel_without_what_is_needed_is_enotsup(void **state)
+{
+	child_join(child_start(open_on_an_old_kernel, 0));
+	skip_without_filters();
+	node_open();
+}
+
+static void a_region_that_cannot_be_mapped_is_enomem(void **state)
+{
+	child_join(child_start(open_without_memory, 0));
+	skip_without_filters();
+	node_open();
+}
+
+static void open_without_descriptors(uint64_t unused)
+{
+	struct rlimit limit = {3, 3};
+	struct ringbus_node_options o = options();
+	struct ringbus_node *node = NULL;
+
+	for (int fd = 3; fd < 64; fd++)
+		close(fd);
+	child_check(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+	child_fails(ringbus_node_open(&node, &o), -EMFILE);
+	child_check(node == NULL);
+}
+
+static void without_descriptors_the_code_of_the_system_call_comes_through(void **state)
+{
+	child_join(child_start(open_without_descriptors, 0));
+	node_open();
+}
+
+#ifndef NDEBUG
+struct sender {
+	struct ringbus_node *node;
+	struct ringbus_address to;
+};
+
+static void *send_until_busy(void *argument)
+{
+	const struct sender *s = argument;
+	size_t size = 1 << 20;
+	uint8_t *data = calloc(1, size);
+	int rc;
+
+	while (flag_get(BUSY) == 0) {
+		rc = ringbus_contact_address(s->node, &s->to, data, size, 0);
+		if (rc == -EBUSY)
+			flag_set(BUSY, 1);
+		else if (rc < 0 && rc != -EAGAIN)
+			break;
+	}
+	free(data);
+	return NULL;
+}
+
+static void two_threads_that_send_on_a_single_sender_node_are_told(void **state)
+{
+	struct ringbus_node_options o = options();
+	struct sender s = {.to = node_address(node_open())};
+	pthread_t thread[2];
+
+	o.single_sender = true;
+	s.node = node_open_with(&o);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, send_until_busy, &s), 0);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(thread[i], NULL);
+	assert_int_equal(flag_get(BUSY), 1);
+}
+#endif
+
+static const struct CMUnitTest tests[] = {
+	BUS_TEST(what_does_not_come_in_time_is_etimedout),
+	BUS_TEST(nobody_held_back_a_thread_that_never_had_to_wait),
+	BARE_TEST(a_pool_in_use_is_eagain_and_etimedout),
+	BUS_TEST(a_loan_that_cannot_be_sent_stays_with_the_caller),
+	BUS_TEST(a_held_control_lock_delays_control_calls_to_their_deadline_and_no_message),
+	BUS_TEST(a_kernel_without_what_is_needed_is_enotsup),
+	BUS_TEST(a_region_that_cannot_be_mapped_is_enomem),
+	BUS_TEST(without_descriptors_the_code_of_the_system_call_comes_through),
+#ifndef NDEBUG
+	BUS_TEST(two_threads_that_send_on_a_single_sender_node_are_told),
+#endif
+};
+
+HARNESS_MAIN("api_errors", tests)
