@@ -90,13 +90,25 @@ enum ringbus_kind {
 	RINGBUS_NOTICE = 3,  /* message.notice says what happened */
 };
 
+/* Notices about one peer slot come in the order of its owners: first, perhaps, that one JOINED,
+ * then its messages, then that it LEFT or DIED, and only then anything of the next owner.
+ *  - Each end is told once, of every peer that was told as joined, that was on the bus when we
+ *    joined, that has sent to us, or that we have sent to (if we sent to several owners of the
+ *    slot since we looked, of the last of them); nothing of it comes afterwards.
+ *  - A first message may come before the JOINED of its sender. What was on the bus when we joined
+ *    is not told as joined.
+ *  - Notices are looked for, not queued. Peers that came and went between two looks, and were
+ *    strangers, coalesce: neither JOINED nor an end is told, and message.count of the slot's next
+ *    notice is their number. Of a peer that sent to us and was gone before we looked, the end is
+ *    told and JOINED is not. So take message.sender, not JOINED, for who sent a message.
+ *  - Of a slot's owners beyond the last 32, LEFT is told as DIED. */
 enum ringbus_notice {
 	RINGBUS_EVENT_CREATED = 1,   /* a subscribed event got an owner; count = emission mode */
 	RINGBUS_EVENT_DISSOLVED = 2, /* its owner dissolved it; the subscription is over */
 	RINGBUS_EVENT_ORPHANED = 3,  /* its owner left or died; the subscription stays */
-	RINGBUS_PEER_JOINED = 4,     /* message.sender joined */
-	RINGBUS_PEER_LEFT = 5, /* message.sender closed its node; comes after its last message */
-	RINGBUS_PEER_DIED = 6, /* message.sender died; comes after its last message */
+	RINGBUS_PEER_JOINED = 4,     /* message.sender joined; count = strangers before it */
+	RINGBUS_PEER_LEFT = 5,	     /* message.sender closed its node; pid 0: no longer known */
+	RINGBUS_PEER_DIED = 6,	     /* message.sender died; the same */
 	RINGBUS_LOST = 7, /* count messages of message.sender were lost and none came after them */
 };
 

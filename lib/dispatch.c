@@ -169,12 +169,9 @@ rb_inline enum verdict accept(struct ringbus_node *node, struct link_rx *rx,
 	bool pooled = rec->kind == RECORD_EVENT_POOLED || rec->kind == RECORD_CONTACT_POOLED;
 
 	if (rb_unlikely(rec->generations != rx->generations)) {
-		const struct peer_seen *seen = &node->peers[rx->slot];
-
-		if (seen->generation != 0 && node->peers_pending &&
-		    slot_is_newer((uint32_t)rec->generations, seen->generation) &&
-		    rec->generations >> 32 == node->generation)
-			return AGAIN; /* the notice of the old owner's end comes first */
+		if (rec->generations >> 32 == node->generation &&
+		    notice_comes_first(node, rx, (uint32_t)rec->generations))
+			return AGAIN; /* of the old owner's end */
 		if (!new_generation(node, rx, rec))
 			return SKIP;
 	}

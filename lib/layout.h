@@ -127,6 +127,24 @@ static inline bool slot_is_newer(uint32_t a, uint32_t b)
 	return (int32_t)(a - b) > 0;
 }
 
+/* How the last 32 owners of a slot ended: generation << 32 of the last, bit k set if the owner k
+ * before it left by itself. The same again for the same generation, so that it can be repeated. */
+static inline uint64_t slot_ended(uint64_t before, uint32_t generation, bool left)
+{
+	uint32_t past = generation - (uint32_t)(before >> 32);
+	uint32_t history = past < 32 ? (uint32_t)before << past : 0;
+
+	return (uint64_t)generation << 32 | (history & ~1u) | (left ? 1 : 0);
+}
+
+/* Whether this owner left by itself; false also if that is not known any more. */
+static inline bool slot_ended_left(uint64_t ended, uint32_t generation)
+{
+	uint32_t past = (uint32_t)(ended >> 32) - generation;
+
+	return past < 32 && (ended >> past & 1);
+}
+
 static inline uint32_t slot_pid(uint64_t word)
 {
 	return (uint32_t)(word >> 8) & 0xffffff;
@@ -157,8 +175,7 @@ struct layout_record {
 	struct shm_word start_time;  /* field 22 of /proc/PID/stat, clock ticks since boot */
 	struct shm_word pidfd_inode; /* 0: not known */
 	struct shm_word uid;
-	struct shm_word ended; /* generation << 32 | state (SLOT_LEFT or SLOT_DEAD): how the last
-				  owner ended */
+	struct shm_word ended; /* how the last owners ended, see slot_ended() */
 	struct shm_word name_bytes;
 	struct shm_word granted_ns; /* CLOCK_MONOTONIC of the service; information */
 	struct shm_word spare[9];

@@ -136,7 +136,7 @@ struct ringbus_node {
 	uint32_t stream_misses, stream_skips;
 	struct link_rx *lost_rx; /* ring at rest whose drops are to be told */
 	bool pulling;		 /* messages are pulled, not handled */
-	bool pull_notices; /* look for notices before messages at the next pull */
+	bool pull_notices;	 /* look for notices before messages at the next pull */
 	uint32_t pull_budget;
 	struct link_rx *pulled; /* ring of the message given by ringbus_next() */
 	uint32_t pulled_bytes;
@@ -272,6 +272,9 @@ void dispatch_fence_senders(struct ringbus_node *node);
 /* notice.c: puts the next notice into m; false when there is none now. */
 bool notice_next(struct ringbus_node *node, struct ringbus_message *m);
 void notice_scan(struct ringbus_node *node);
+/* Whether the end of an owner of the ring's slot must be told before a record of this one; then it
+ * will be. */
+bool notice_comes_first(struct ringbus_node *node, const struct link_rx *rx, uint32_t generation);
 void notice_start(struct ringbus_node *node);
 
 /* event.c */

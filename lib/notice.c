@@ -3,8 +3,9 @@
  * They are not ring records: the ring may be full, and a reaper is not its producer. Whoever
  * changes something bumps the control epoch afterwards and rings; we read the epoch first, then
  * what changed (sync NOTICE). The notice of an end comes after the last message: the ring is
- * drained to its end or to the first record of a newer owner. Changes of one slot that follow each
- * other faster than we look coalesce.
+ * drained to its end or to the first record of a newer owner, and such a record waits for the
+ * notice. Owners of one slot that come and go faster than we look coalesce, if neither they sent to
+ * us nor we to them: the next notice about the slot counts them.
  */
 #include "node.h"
 
@@ -23,9 +24,16 @@ void notice_start(struct ringbus_node *node)
 	for (uint32_t s = 0; s < node->region->g.nodes; s++) {
 		uint64_t word = slot_now(node, s);
 
-		if (slot_state(word) == SLOT_LIVE && s != node->slot)
-			node->peers[s] = (struct peer_seen){.generation = slot_generation(word),
-							    .pid = slot_pid(word)};
+		struct peer_seen *seen = &node->peers[s];
+
+		*seen = (struct peer_seen){.ended = slot_generation(word)};
+		if (slot_state(word) == SLOT_GRANTED || slot_state(word) == SLOT_JOINING ||
+		    slot_state(word) == SLOT_LIVE)
+			seen->ended--;
+		if (slot_state(word) == SLOT_LIVE && s != node->slot) {
+			seen->generation = slot_generation(word);
+			seen->pid = slot_pid(word);
+		}
 	}
 }
 
@@ -58,8 +66,7 @@ static enum ringbus_notice how_it_ended(struct ringbus_node *node, uint32_t slot
 		return slot_state(word) == SLOT_DEAD ? RINGBUS_PEER_DIED : RINGBUS_PEER_LEFT;
 	ended = shm_load_relaxed(
 		&node->region->records[slot].ended); /* relaxed: stored before FREE (SLOT) */
-	return ended >> 32 == generation && (ended & 0xff) == SLOT_LEFT ? RINGBUS_PEER_LEFT
-									: RINGBUS_PEER_DIED;
+	return slot_ended_left(ended, generation) ? RINGBUS_PEER_LEFT : RINGBUS_PEER_DIED;
 }
 
 static void fill(struct ringbus_node *node, struct ringbus_message *m, enum ringbus_notice notice)
@@ -70,6 +77,63 @@ static void fill(struct ringbus_node *node, struct ringbus_message *m, enum ring
 				      .node = node};
 }
 
+/* The last owner that we heard of by its records. */
+static uint32_t heard_of(const struct ringbus_node *node, const struct link_rx *rx)
+{
+	return rx && rx->generations >> 32 == node->generation ? (uint32_t)rx->generations : 0;
+}
+
+bool notice_comes_first(struct ringbus_node *node, const struct link_rx *rx, uint32_t generation)
+{
+	const struct peer_seen *seen = &node->peers[rx->slot];
+	uint32_t known = seen->generation, heard = heard_of(node, rx);
+	uint64_t word;
+
+	if (known == 0 && heard != 0 && slot_is_newer(heard, seen->ended))
+		known = heard;
+	if (known == 0 || !slot_is_newer(generation, known))
+		return false;
+	word = slot_now(node, rx->slot);
+	if (slot_state(word) == SLOT_LIVE && slot_generation(word) == known)
+		return false; /* it lives: the record lies, and no notice would ever come */
+	notice_scan(node);
+	return true;
+}
+
+/* An owner that came and went between two looks, but we sent to it, or it to us. */
+static void recall(struct ringbus_node *node, uint32_t slot, uint64_t word)
+{
+	struct peer_seen *seen = &node->peers[slot];
+	struct link_rx *rx = node->rx[slot];
+	uint64_t partner = own_load(&node->partner[slot]);
+	uint32_t generation = seen->ended, pid = 0, heard = heard_of(node, rx);
+
+	if (partner != 0 && slot_is_newer(slot_generation(partner), generation)) {
+		generation = slot_generation(partner);
+		pid = slot_pid(partner);
+	}
+	if (heard != 0 && slot_is_newer(heard, generation)) {
+		generation = heard;
+		pid = rx->pid;
+	}
+	if (generation == seen->ended ||
+	    (slot_state(word) == SLOT_LIVE && slot_generation(word) == generation))
+		return;
+	seen->generation = generation;
+	seen->pid = pid;
+}
+
+/* Whether a record for us stands there of an owner before this one; 0: of any. */
+static bool older_unread(struct ringbus_node *node, uint32_t slot, uint32_t generation)
+{
+	struct link_rx *rx = node->rx[slot];
+	struct ring_record rec;
+
+	return rx && ring_rx_peek(&rx->ring, &rec) == RING_RECORD &&
+	       rec.generations >> 32 == node->generation &&
+	       (generation == 0 || slot_is_newer(generation, (uint32_t)rec.generations));
+}
+
 /* A notice about one slot; false: none now. *later is set if one is due after more messages. */
 static bool peer_notice(struct ringbus_node *node, uint32_t slot, struct ringbus_message *m,
 			bool *later)
@@ -78,15 +142,8 @@ static bool peer_notice(struct ringbus_node *node, uint32_t slot, struct ringbus
 	uint64_t word = slot_now(node, slot);
 	bool live = slot_state(word) == SLOT_LIVE;
 
-	if (seen->generation == 0) {
-		uint64_t partner = own_load(&node->partner[slot]);
-
-		/* it came and went between two looks, but we sent to it */
-		if (slot_generation(partner) != seen->ended && !(live && partner == word))
-			*seen = (struct peer_seen){.generation = slot_generation(partner),
-						   .pid = slot_pid(partner),
-						   .ended = seen->ended};
-	}
+	if (seen->generation == 0)
+		recall(node, slot, word);
 	if (seen->generation != 0 && !(live && slot_generation(word) == seen->generation)) {
 		if (!drained_of(node, slot, seen->generation)) {
 			*later = true;
@@ -94,6 +151,7 @@ static bool peer_notice(struct ringbus_node *node, uint32_t slot, struct ringbus
 		}
 		fill(node, m, how_it_ended(node, slot, seen->generation, word));
 		m->sender = (struct ringbus_address){seen->pid, slot, seen->generation};
+		m->count = seen->generation - seen->ended - 1;
 		if (m->notice == RINGBUS_PEER_DIED)
 			shm_count(&node->own->dead_peers, 1);
 		seen->ended = seen->generation;
@@ -101,11 +159,17 @@ static bool peer_notice(struct ringbus_node *node, uint32_t slot, struct ringbus
 		*later = true; /* a new owner may be there already */
 		return true;
 	}
+	if (seen->generation == 0 && older_unread(node, slot, live ? slot_generation(word) : 0)) {
+		*later = true;
+		return false;
+	}
 	if (seen->generation == 0 && live) {
 		seen->generation = slot_generation(word);
 		seen->pid = slot_pid(word);
 		fill(node, m, RINGBUS_PEER_JOINED);
 		m->sender = (struct ringbus_address){seen->pid, slot, seen->generation};
+		m->count = seen->generation - seen->ended - 1;
+		seen->ended = seen->generation - 1;
 		return true;
 	}
 	return false;

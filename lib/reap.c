@@ -87,8 +87,10 @@ static void free_one(struct control *c, uint32_t slot, uint64_t word)
 	control_event_forget_slot(c, slot);
 	clear_borrows(c->region, slot);
 	shm_store_relaxed(&record->name_bytes, 0); /* relaxed: published by FREE */
-	/* relaxed: published by FREE */
-	shm_store_relaxed(&record->ended, (uint64_t)slot_generation(word) << 32 | slot_state(word));
+	/* relaxed, both: under the lock; published by FREE */
+	shm_store_relaxed(&record->ended,
+			  slot_ended(shm_load_relaxed(&record->ended), slot_generation(word),
+				     slot_state(word) == SLOT_LEFT));
 	KILL_POINT("X_REAP_CLEANED");
 	/* sync SLOT writer: all cleaned up before FREE; pairs SLOT reader in free_slot() */
 	shm_cas(&c->region->bells[slot].slot, &word,
