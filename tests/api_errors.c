@@ -52,7 +52,7 @@ static void nobody_held_back_a_thread_that_never_had_to_wait(void **state)
 static void a_pool_in_use_is_eagain_and_etimedout(void **state)
 {
 	struct bus_spec spec = {.nodes = 4, .pool_bytes = 1 << 20};
-	struct ringbus_loan loan[64], more = {NULL};
+	struct ringbus_loan loan[64], more = {0};
 	struct ringbus_node *node;
 	unsigned n = 0;
 	int rc;

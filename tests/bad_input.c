@@ -409,7 +409,7 @@ static void null_arguments_are_misuse(void **state)
 	fails(ringbus_node_find(a, NULL, NULL), -EINVAL);
 	ringbus_release(NULL);
 	ringbus_service_close(NULL);
-	ringbus_loan_cancel(&(struct ringbus_loan){NULL});
+	ringbus_loan_cancel(&(struct ringbus_loan){0});
 }
 
 static void ports_and_geometry_out_of_range_are_refused(void **state)
