@@ -266,6 +266,9 @@ static int join_region(struct join *j, struct region *region, struct join_result
 		close(fd);
 		fd = -1;
 	}
+	/* written at the first join only; later ones find the same */
+	if (err == 0 && grant.pid != (uint32_t)getpid() && !region->foreign)
+		region->foreign = true;
 	if (err == 0)
 		*result = (struct join_result){
 			.region = region,

@@ -233,12 +233,27 @@ static enum peer_life peer_judge(uint32_t pid, uint64_t start, uint64_t inode)
 	return life;
 }
 
-/* An owner whose pid the service could not see. Free twice, with time between: not just between two
- * lock calls. */
+/* Whether somebody holds the election lock. */
+static bool peer_service_lives(const struct region *region)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 1, .l_len = 1};
+	int fd = region_open_lock(region->directory, region->port, false);
+	bool lives = fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+
+	if (fd >= 0)
+		close(fd);
+	return lives;
+}
+
+/* An owner whose pid the service could not see, or whose pid is none of our namespace. While there
+ * is a service it alone judges: it has the connection of the one, and sees the pid of the other.
+ * Free twice, with time between: not just between two lock calls. */
 static enum peer_life peer_judge_unseen(struct region *region, uint32_t slot)
 {
 	const struct timespec moment = {.tv_nsec = RB_MS};
 
+	if (!region->serving && peer_service_lives(region))
+		return PEER_LOST;
 	nanosleep(&moment, NULL);
 	return peer_live_holder(region, slot) == 0 ? PEER_DEAD : PEER_ALIVE;
 }
@@ -261,7 +276,7 @@ enum peer_life peer_check(struct region *region, uint32_t slot, uint64_t word)
 	pid = (uint32_t)shm_load_relaxed(&record->pid);
 	start = shm_load_relaxed(&record->start_time);
 	inode = shm_load_relaxed(&record->pidfd_inode);
-	if (pid == 0)
+	if (pid == 0 || region->foreign)
 		life = state == SLOT_GRANTED ? PEER_LOST : peer_judge_unseen(region, slot);
 	else
 		life = peer_judge(pid, start, inode);

@@ -5,6 +5,10 @@
  * recorded pid, start time and pidfd inode decide. Proof: a one-shot POSIX write lock at a random
  * offset of the region file, which only a process that can write the file can take, and whose
  * holder F_OFD_GETLK names by its true pid.
+ *
+ * Process ids are those of the service's pid namespace. Who cannot see them there, and everybody of
+ * an owner that the service could not see, leaves it to the service while there is one, and without
+ * one goes by the live lock alone: free, and free again a moment later.
  */
 #ifndef RINGBUS_PEER_H
 #define RINGBUS_PEER_H

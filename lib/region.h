@@ -40,7 +40,10 @@ struct region {
 	pthread_mutex_t life; /* serialises joins and closes of this process: POSIX locks do not
 				 exclude within one */
 	pthread_mutex_t control_mutex; /* see control.h */
-	unsigned references;	       /* private to region.c, like the next */
+	bool foreign; /* we are in another pid namespace than the service: its process ids are not
+			 ours */
+	bool serving; /* this process is the service */
+	unsigned references; /* private to region.c, like the next */
 	struct region *next;
 };
 

@@ -153,6 +153,7 @@ static int bus_settle(struct ringbus_service *s, const struct region_spec *spec,
 		 * bus_end() */
 		bool closing = shm_load_acquire(&region->control->closing) != 0;
 
+		region->serving = true; /* we judge who lives */
 		if (!control_held || (!closing && bus_is_lived_in(region))) {
 			s->region = region;
 			bus_compare(region, spec);
@@ -171,7 +172,10 @@ static int bus_settle(struct ringbus_service *s, const struct region_spec *spec,
 	} else {
 		return err;
 	}
-	return region_create(&s->region, spec, replace);
+	err = region_create(&s->region, spec, replace);
+	if (err == 0)
+		s->region->serving = true;
+	return err;
 }
 
 static void bus_sign(struct ringbus_service *s, uint64_t pid)
@@ -380,6 +384,8 @@ void bus_leave(struct ringbus_service *s)
 		bus_unwatch(&s->watches[i]);
 	if (s->region && !s->ended)
 		bus_sign(s, 0);
+	if (s->region)
+		s->region->serving = false;
 	if (s->election_fd >= 0) {
 		/* By hand: a child forked meanwhile by a raw call has the same description open. */
 		bus_lock_byte(s->election_fd, 1, F_UNLCK);
