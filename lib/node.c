@@ -439,7 +439,7 @@ int ringbus_node_find_pid(struct ringbus_node *node, uint32_t pid, struct ringbu
 		found = (struct ringbus_address){pid, s, slot_generation(word)};
 		n++;
 	}
-	if (n == 0 && pid == node->pid)
+	if (n == 0 && pid == node->pid && pid != 0)
 		return rb_fail(-EINVAL, "process %u is this node itself", pid);
 	if (n == 0)
 		return rb_fail(-ESRCH, "process %u is not on the bus", pid);
