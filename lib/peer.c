@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -51,8 +52,9 @@ static int peer_read_proc(uint32_t pid, const char *file, char *out, size_t size
 	return 0;
 }
 
-/* Field 22 of stat; counted from the last ')', since the name before it may hold anything. */
-static int peer_start_time(uint32_t pid, uint64_t *start)
+/* Field 22 of stat, and whether field 3 says that it has ended; counted from the last ')', since
+ * the name before it may hold anything. */
+static int peer_read_stat(uint32_t pid, uint64_t *start, bool *ended)
 {
 	char text[1024], *at;
 	int err = peer_read_proc(pid, "stat", text, sizeof(text));
@@ -60,12 +62,20 @@ static int peer_start_time(uint32_t pid, uint64_t *start)
 	if (err < 0)
 		return err;
 	at = strrchr(text, ')');
+	*ended = at && (at[1] == ' ') && (at[2] == 'Z' || at[2] == 'X');
 	for (int field = 2; at && field < 22; field++)
 		at = strchr(at + 1, ' ');
 	if (!at)
 		return -EPROTO;
 	*start = strtoull(at + 1, NULL, 10);
 	return 0;
+}
+
+static int peer_start_time(uint32_t pid, uint64_t *start)
+{
+	bool ended;
+
+	return peer_read_stat(pid, start, &ended);
 }
 
 static uint32_t peer_uid(uint32_t pid)
@@ -78,13 +88,18 @@ static uint32_t peer_uid(uint32_t pid)
 	return at ? (uint32_t)strtoul(at + 6, NULL, 10) : UINT32_MAX;
 }
 
+/* -ENOSYS: a filter of system calls, or an emulator, has no pidfds. */
 static int peer_pidfd(uint32_t pid)
 {
 	int fd;
 
 	if (pid == 0 || pid > INT32_MAX)
 		return -ESRCH;
+	if (peer_denied("pidfd_open"))
+		return -ENOSYS;
 	fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+	if (fd < 0 && errno == EPERM)
+		return -ENOSYS;
 	if (fd < 0)
 		return errno == EINVAL ? -ESRCH : -errno; /* EINVAL: the number is a thread's now */
 	return fd;
@@ -108,11 +123,31 @@ static bool peer_pidfd_ended(int pidfd)
 	return poll(&p, 1, 0) > 0 && p.revents != 0;
 }
 
+/* Without a pidfd a process is its id and start time. */
+static int peer_identify_by_proc(uint32_t pid, struct peer_identity *id)
+{
+	struct peer_identity got = {.pid = pid};
+	bool ended;
+	int err = peer_read_stat(pid, &got.start_time, &ended);
+
+	got.uid = peer_uid(pid);
+	if (err == 0 && ended)
+		err = -ESRCH;
+	if (err == 0)
+		*id = got;
+	return err;
+}
+
 int peer_identify(uint32_t pid, struct peer_identity *id, int *pidfd)
 {
 	struct peer_identity got = {.pid = pid};
 	int fd = peer_pidfd(pid), err;
 
+	if (fd == -ENOSYS) {
+		if (pidfd)
+			*pidfd = -1;
+		return peer_identify_by_proc(pid, id);
+	}
 	if (fd < 0)
 		return fd;
 	got.pidfd_inode = peer_pidfd_inode(fd);
@@ -212,6 +247,20 @@ int32_t peer_proof_holder(struct region *region, uint64_t offset)
 
 /* ---- life ---- */
 
+/* The same where there are no pidfds: it is gone, a zombie, or another has its id. */
+static enum peer_life peer_judge_by_proc(uint32_t pid, uint64_t start)
+{
+	uint64_t now;
+	bool ended;
+
+	if (kill((pid_t)pid, 0) < 0 && errno == ESRCH)
+		return PEER_DEAD;
+	/* no /proc, or not for us: no evidence */
+	if (peer_read_stat(pid, &now, &ended) < 0)
+		return PEER_LOST;
+	return ended || (start != 0 && start != now) ? PEER_DEAD : PEER_LOST;
+}
+
 /* Life of the process that a record names; its live lock was found free. */
 static enum peer_life peer_judge(uint32_t pid, uint64_t start, uint64_t inode)
 {
@@ -219,6 +268,8 @@ static enum peer_life peer_judge(uint32_t pid, uint64_t start, uint64_t inode)
 	enum peer_life life = PEER_LOST;
 	int fd = peer_pidfd(pid), err;
 
+	if (fd == -ENOSYS)
+		return peer_judge_by_proc(pid, start);
 	if (fd < 0)
 		return fd == -ESRCH ? PEER_DEAD : PEER_LOST;
 	now_inode = peer_pidfd_inode(fd);

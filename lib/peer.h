@@ -9,6 +9,10 @@
  * Process ids are those of the service's pid namespace. Who cannot see them there, and everybody of
  * an owner that the service could not see, leaves it to the service while there is one, and without
  * one goes by the live lock alone: free, and free again a moment later.
+ *
+ * Where pidfd_open() is denied (sandboxes, emulators) a process is its id and start time in /proc,
+ * and has ended when the id is gone, a zombie's, or another's. No pidfd wakes the service then: it
+ * finds a death at its next look, within a second, or whoever the dead holds back does.
  */
 #ifndef RINGBUS_PEER_H
 #define RINGBUS_PEER_H
@@ -28,7 +32,8 @@ enum peer_life {
 	PEER_LOST, /* live lock free, but the process runs: reported, never reaped */
 };
 
-/* Identity of a running process; *pidfd (may be NULL) gets a descriptor. -ESRCH. */
+/* Identity of a running process; *pidfd (may be NULL) gets a descriptor, or -1 where there are
+ * none. -ESRCH. */
 int peer_identify(uint32_t pid, struct peer_identity *id, int *pidfd);
 /* Life of the owner that `word`, read from the slot before, names. */
 enum peer_life peer_check(struct region *region, uint32_t slot, uint64_t word);

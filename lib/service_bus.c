@@ -263,7 +263,7 @@ static void bus_watch(struct ringbus_service *s, uint32_t slot, uint64_t word, u
 	bus_unwatch(w);
 	w->word = word;
 	w->since_ns = now;
-	if (pid == 0 || peer_identify(pid, &id, &w->pidfd) < 0)
+	if (pid == 0 || peer_identify(pid, &id, &w->pidfd) < 0 || w->pidfd < 0)
 		return;
 	if (service_poll_add(s, w->pidfd, EPOLLIN, service_tag(TAG_SLOT, slot)) < 0) {
 		close(w->pidfd);

@@ -4,10 +4,11 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-enum { SKIPPED, BUSY };
+enum { SKIPPED, BUSY, SERVING, JOINED };
 
 static struct ringbus_node_options options(void)
 {
@@ -186,6 +187,68 @@ static void a_region_that_cannot_be_mapped_is_enomem(void **state)
 	node_open();
 }
 
+static void *serve(void *service)
+{
+	ringbus_service_run(service);
+	return NULL;
+}
+
+static void short_life(void)
+{
+	struct ringbus_node *node = child_node(NULL);
+	struct ringbus_event *event;
+
+	child_ok(ringbus_event_create(&event, node, "news", NULL));
+	flag_set(JOINED, 1);
+	for (;;)
+		pause();
+}
+
+/* A bus whose service and nodes all live in a sandbox that denies pidfd_open(). */
+static void live_without_pidfds(uint64_t unused)
+{
+	struct ringbus_service_options s = {.size = sizeof(s), .port = bus_port(), .nodes = 4};
+	struct ringbus_node_options o = options();
+	struct ringbus_service *service;
+	struct ringbus_node *node;
+	struct ringbus_message m;
+	pthread_t thread;
+	pid_t pid;
+
+	o.peer_notices = true;
+	if (!deny_syscall(SYS_pidfd_open, EPERM, -1, true, 0)) {
+		flag_set(SKIPPED, 1);
+		return;
+	}
+	child_check(syscall(SYS_pidfd_open, getpid(), 0) < 0 && errno == EPERM);
+	pid = fork();
+	if (pid == 0) {
+		flag_wait(SERVING, 1);
+		short_life();
+	}
+	child_ok(ringbus_service_open(&service, &s));
+	child_check(pthread_create(&thread, NULL, serve, service) == 0);
+	flag_set(SERVING, 1);
+	node = child_node(&o);
+	flag_wait(JOINED, 1);
+	kill(pid, SIGKILL);
+	do
+		child_ok(ringbus_next(node, &m, RINGBUS_FOREVER));
+	while (m.kind != RINGBUS_NOTICE || m.notice != RINGBUS_PEER_DIED);
+	child_check(m.sender.pid == (uint32_t)pid);
+	ringbus_node_close(node);
+	ringbus_service_stop(service);
+	pthread_join(thread, NULL);
+	ringbus_service_close(service);
+}
+
+static void where_pidfds_are_denied_deaths_are_found_all_the_same(void **state)
+{
+	bus_stop();
+	child_join(child_start(live_without_pidfds, 0));
+	skip_without_filters();
+}
+
 static void open_without_descriptors(uint64_t unused)
 {
 	struct rlimit limit = {3, 3};
@@ -253,6 +316,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(a_held_control_lock_delays_control_calls_to_their_deadline_and_no_message),
 	BUS_TEST(a_kernel_without_what_is_needed_is_enotsup),
 	BUS_TEST(a_region_that_cannot_be_mapped_is_enomem),
+	BUS_TEST(where_pidfds_are_denied_deaths_are_found_all_the_same),
 	BUS_TEST(without_descriptors_the_code_of_the_system_call_comes_through),
 #ifndef NDEBUG
 	BUS_TEST(two_threads_that_send_on_a_single_sender_node_are_told),

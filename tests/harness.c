@@ -150,7 +150,8 @@ static bool answers(unsigned port)
 static _Noreturn void exec_service(const struct bus_spec *spec)
 {
 	const char *daemon = getenv("RINGBUSD");
-	char number[5][32];
+	char number[5][32], self[512];
+	ssize_t bytes;
 
 	child_reset();
 	snprintf(number[0], sizeof(number[0]), "%u", bus.port);
@@ -164,8 +165,11 @@ static _Noreturn void exec_service(const struct bus_spec *spec)
 		 spec ? (unsigned long long)spec->ring_bytes : 0);
 	snprintf(number[4], sizeof(number[4]), "%llu",
 		 spec ? (unsigned long long)spec->pool_bytes : 0);
-	execl("/proc/self/exe", program, "--service", number[0], number[1], number[2], number[3],
-	      number[4], (char *)NULL);
+	/* by its name: under valgrind /proc/self/exe itself is valgrind */
+	bytes = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	self[bytes > 0 ? bytes : 0] = 0;
+	execl(self, program, "--service", number[0], number[1], number[2], number[3], number[4],
+	      (char *)NULL);
 	_exit(97);
 }
 

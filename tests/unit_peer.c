@@ -202,12 +202,25 @@ static void a_proof_names_its_holder_also_in_this_process(void **state)
 	assert_int_equal(peer_proof_holder(region, 0), 0);
 }
 
+/* As in a sandbox that denies pidfd_open(). */
+static void without_pidfds_id_and_start_time_decide(void **state)
+{
+	setenv("RINGBUS_TEST_DENY", "pidfd_open", 1);
+	a_held_live_lock_means_alive_whatever_is_recorded(state);
+	flag_set(0, 0);
+	a_killed_owner_is_dead_also_as_a_zombie(state);
+	flag_set(0, 0);
+	a_running_owner_without_its_lock_is_lost_not_dead(state);
+	unsetenv("RINGBUS_TEST_DENY");
+}
+
 #define PEER_TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 static const struct CMUnitTest tests[] = {
 	PEER_TEST(a_held_live_lock_means_alive_whatever_is_recorded),
 	PEER_TEST(a_killed_owner_is_dead_also_as_a_zombie),
 	PEER_TEST(a_running_owner_without_its_lock_is_lost_not_dead),
+	PEER_TEST(without_pidfds_id_and_start_time_decide),
 	PEER_TEST(nobody_is_dead_in_a_slot_without_owner),
 	PEER_TEST(an_owner_of_unseen_pid_lives_by_its_lock),
 	PEER_TEST(identity_is_that_of_the_kernel),
