@@ -107,11 +107,15 @@ full() {
 	fi
 	build build-tests-lto -Dbuildtype=release -Db_lto=true -Doptimization=3 -Dbench=false &&
 		run build-tests-lto lto --suite quick --suite e2e
-	build build-tests-o0 -Dbuildtype=debug -Doptimization=0 -Dbench=false && run build-tests-o0 o0 --suite quick
-	if command -v valgrind >/dev/null && [ -f build-tests-o0/build.ninja ]; then
+	build build-tests-o0 -Dbuildtype=debug -Doptimization=0 -Dbench=false || return
+	run build-tests-o0 o0 --suite quick
+	# the programs that fill filesystems, truncate the region or filter system calls have nothing to say there
+	if command -v valgrind >/dev/null; then
 		HARNESS_SLOW=20 run build-tests-o0 valgrind --timeout-multiplier 20 \
-			--wrap 'valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite' \
-			contract_events contract_signals bad_input
+			--wrap "valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite
+				--suppressions=$PWD/tests/valgrind.supp" \
+			contract_events contract_signals contract_nodes contract_delivery contract_faults bad_input \
+			unit_notice
 	fi
 }
 
@@ -135,7 +139,11 @@ say "done"
 summary=$(python3 tests/tally.py $logs)
 printf '%s\n' "$summary" | sed '$d'
 last=$(printf '%s\n' "$summary" | tail -n 1)
-# a build that does not compile is a failed test
+# a build that does not compile is a failed test, and so is a count that does not come about
+case $last in
+*" passed, "*" failed, "*" skipped") ;;
+*) printf '%s\n' "$last"; last="0 passed, 1 failed, 0 skipped" ;;
+esac
 set -- $last
 echo "$1 passed, $(($3 + broken)) failed, $5 skipped"
 [ $(($3 + broken)) -eq 0 ] && [ "$1" -gt 0 ]

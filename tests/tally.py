@@ -56,7 +56,7 @@ def main():
         try:
             with open(path, encoding="utf-8", errors="replace") as f:
                 tests = [json.loads(line) for line in f if line.strip()]
-        except OSError:
+        except (OSError, ValueError):  # not there, or cut off
             print(f"no log: {path}")
             total[1] += 1
             continue
