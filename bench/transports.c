@@ -17,6 +17,12 @@ extern const struct transport transport_nng;
 #ifdef BENCH_QB
 extern const struct transport transport_qb;
 #endif
+#ifdef BENCH_CYCLONE
+extern const struct transport transport_cyclone;
+#endif
+#ifdef BENCH_ICEORYX
+extern const struct transport transport_iceoryx;
+#endif
 
 const struct transport *const transports[] = {
 	&transport_line,
@@ -44,6 +50,12 @@ const struct transport *const transports[] = {
 #endif
 #ifdef BENCH_QB
 	&transport_qb,
+#endif
+#ifdef BENCH_ICEORYX
+	&transport_iceoryx,
+#endif
+#ifdef BENCH_CYCLONE
+	&transport_cyclone,
 #endif
 	NULL,
 };
