@@ -37,14 +37,20 @@ static inline void bell_cancel(_Atomic uint32_t *asleep)
 	atomic_store_explicit(asleep, 0, memory_order_relaxed);
 }
 
-/* Call it after publishing. */
-static inline void bell_ring(_Atomic uint32_t *asleep)
+/* Call it after publishing and a full fence. */
+static inline void bell_ring_fenced(_Atomic uint32_t *asleep)
 {
-	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(asleep, memory_order_relaxed)) {
 		atomic_store_explicit(asleep, 0, memory_order_relaxed);
 		futex_wake(asleep);
 	}
+}
+
+/* Call it after publishing. */
+static inline void bell_ring(_Atomic uint32_t *asleep)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	bell_ring_fenced(asleep);
 }
 
 #endif

@@ -179,8 +179,8 @@ int cases_fanout(struct table *table, const struct request *request)
 	struct case_plan plan = {
 		.verb = "fanout",
 		.title = "fan-out",
-		.transports = "spsc-fan,ringbus,pipe,unix,zmq",
-		.limits = "spsc-fan,spsc",
+		.transports = "spsc-fan,log,ringbus,pipe,unix,zmq,iceoryx,cyclone",
+		.limits = request->bench.size < 4096 ? "spsc-fan,log" : "log,spsc-fan",
 		.metric = METRIC_RATE,
 		.all_cpus = true,
 	};
@@ -196,7 +196,8 @@ int cases_fanout(struct table *table, const struct request *request)
 	return case_add(table, request, &plan, &bench);
 }
 
-#define WAKERS "futex,spsc,ringbus,pipe,unix,unix-seqpacket,tcp,mq,eventfd,zmq,nng,qb"
+#define WAKERS \
+	"futex,spsc,ringbus,pipe,unix,unix-seqpacket,tcp,mq,eventfd,zmq,nng,qb,iceoryx,cyclone"
 
 int cases_wake(struct table *table, const struct request *request)
 {
@@ -232,20 +233,24 @@ int cases_signal(struct table *table, const struct request *request)
 {
 	struct case_plan plan = {
 		.verb = "signal",
-		.title = "signal to and fro on one processor, both sleep",
+		.title = "signal to and fro across processors, both sleep",
 		.transports = "futex,ringbus-signal,eventfd",
 		.limits = "futex",
 		.metric = METRIC_LATENCY,
-		.one_cpu = true,
 		.counts = true,
 	};
 	struct bench bench = request->bench;
-	int r;
+	int r = 0;
 
 	bench.flow = FLOW_RTT;
 	bench.wait = WAIT_BLOCK;
 	bench.size = 8;
-	r = case_add(table, request, &plan, &bench);
+	if (bench.cpu_count > 1)
+		r = case_add(table, request, &plan, &bench);
+	plan.title = "signal to and fro on one processor, both sleep";
+	plan.one_cpu = true;
+	if (r >= 0)
+		r = case_add(table, request, &plan, &bench);
 	plan.title = "signals to a process that runs";
 	plan.one_cpu = false;
 	plan.transports = "ringbus-signal,eventfd";

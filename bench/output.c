@@ -106,6 +106,8 @@ static void print_marks(const struct row *row, FILE *out)
 	if (row->bench.wait == WAIT_BLOCK && row->bench.flow == FLOW_RTT && !row->measure &&
 	    row_median(row, figure_sleeps) < 1)
 		fprintf(out, "  stayed awake");
+	if (row->wakes >= 0)
+		fprintf(out, "  %.2f wakes a sleep", row->wakes);
 	if (row->lost)
 		fprintf(out, "  LOST %llu", (unsigned long long)row->lost);
 	if (row->bad)
@@ -182,6 +184,15 @@ static void json_text(FILE *out, const char *name, const char *text)
 	fputc('"', out);
 }
 
+/* Negative: not known. */
+static void json_number(FILE *out, const char *name, double value)
+{
+	if (value >= 0)
+		fprintf(out, ",\"%s\":%.6g", name, value);
+	else
+		fprintf(out, ",\"%s\":null", name);
+}
+
 static void json_passes(const struct row *row, FILE *out)
 {
 	fprintf(out, ",\"passes\":[");
@@ -225,15 +236,14 @@ static void json_row(const struct table *table, const struct row *row, FILE *out
 	double deliveries = rate * (bench->receivers ? bench->receivers : 1);
 	double tx = row_median(row, figure_cpu_tx_ns), rx = row_median(row, figure_cpu_rx_ns);
 	struct row_ratio ratio = row_ratio(table, row);
+	bool latency = row->metric == METRIC_LATENCY && row->hist.count;
 
 	json_settings(row, out);
-	if (row->metric == METRIC_LATENCY)
-		fprintf(out,
-			",\"p50_ns\":%.1f,\"p90_ns\":%.1f,\"p99_ns\":%.1f,\"p999_ns\":%.1f,\"max_"
-			"ns\":%.1f",
-			row_median(row, figure_p50), row_median(row, figure_p90),
-			row_median(row, figure_p99), row_median(row, figure_p999),
-			row_median(row, figure_max));
+	json_number(out, "p50_ns", latency ? row_median(row, figure_p50) : -1);
+	json_number(out, "p90_ns", latency ? row_median(row, figure_p90) : -1);
+	json_number(out, "p99_ns", latency ? row_median(row, figure_p99) : -1);
+	json_number(out, "p999_ns", latency ? row_median(row, figure_p999) : -1);
+	json_number(out, "max_ns", latency ? row_median(row, figure_max) : -1);
 	fprintf(out, ",\"msgs_per_s\":%.1f,\"deliveries_per_s\":%.1f,\"bytes_per_s\":%.1f", rate,
 		deliveries,
 		bench->transport->can & CAN_COUNT ? 0 : deliveries * (double)bench->size);
@@ -242,8 +252,8 @@ static void json_row(const struct table *table, const struct row *row, FILE *out
 	fprintf(out,
 		",\"cpu_ns_per_msg\":%.1f,\"cpu_tx_ns_per_msg\":%.1f,\"cpu_rx_ns_per_msg\":%.1f",
 		tx + rx, tx, rx);
-	if (row->syscalls >= 0)
-		fprintf(out, ",\"syscalls_per_msg\":%.4f", row->syscalls);
+	json_number(out, "syscalls_per_msg", row->syscalls);
+	json_number(out, "wakes_per_sleep", row->wakes);
 	fprintf(out, ",\"sleeps_per_msg\":%.4f", row_median(row, figure_sleeps));
 	fprintf(out, ",\"line_ns\":%.1f", row_median(row, figure_line_ns));
 	if (ratio.known) {

@@ -117,6 +117,10 @@ def count_text(value):
     return f"{value:.3g}"
 
 
+def number_text(value):
+    return "–" if value is None else f"{value:.3g}"
+
+
 def is_ours(row):
     return row["transport"].startswith("ringbus")
 
@@ -127,7 +131,7 @@ def decades(values):
 
 
 def is_latency(row):
-    return "p50_ns" in row
+    return row.get("p50_ns") is not None
 
 
 def load(directory):
@@ -370,7 +374,7 @@ def marks(row):
 
 
 def table_cells(row):
-    calls = f"{row['syscalls_per_msg']:.3g}" if "syscalls_per_msg" in row else "–"
+    calls = number_text(row["syscalls_per_msg"])
     wait = row["wait"]
     if wait != "spin" and row["spin_ns"]:
         wait += f" {row['spin_ns']} ns"

@@ -20,7 +20,7 @@ struct row *table_add(struct table *table)
 	}
 	row = &table->rows[table->count++];
 	memset(row, 0, sizeof(*row));
-	row->syscalls = -1;
+	row->syscalls = row->wakes = -1;
 	return row;
 }
 
@@ -118,6 +118,8 @@ static int table_count_syscalls(struct table *table, struct run *run)
 			return -EINTR;
 		if (run->error == 0 && run->messages)
 			row->syscalls = (double)run->syscalls / (double)run->messages;
+		if (run->error == 0 && run->waits)
+			row->wakes = (double)run->wakes / (double)run->waits;
 	}
 	return 0;
 }

@@ -34,6 +34,7 @@ struct row {
 	struct hist hist;
 	uint64_t lost, bad;
 	double syscalls; /* for each message; negative: not counted */
+	double wakes;	 /* FUTEX_WAKE calls for each FUTEX_WAIT; negative: no such */
 	size_t ring_used;
 	int error;
 	char explain[160];

@@ -309,6 +309,8 @@ static void run_collect(const struct bench *bench, const struct control *control
 		run->switches += flow->switches;
 		run->sleeps += flow->sleeps;
 		run->syscalls += flow->syscalls;
+		run->waits += flow->waits;
+		run->wakes += flow->wakes;
 	}
 	hist_merge(&run->hist, &control->flows[0].hist);
 	run->cpu_rx_ns = cpu_rx;

@@ -21,6 +21,7 @@ struct run {
 	uint64_t sleeps;   /* voluntary switches, all processes */
 	double steal;	   /* share of the machine's time that the hypervisor took */
 	uint64_t syscalls; /* when traced */
+	uint64_t waits, wakes;
 	size_t ring_used;
 	bool disturbed;
 };

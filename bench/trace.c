@@ -2,6 +2,7 @@
 #include "run.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ptrace.h>
@@ -65,14 +66,23 @@ static unsigned trace_process(struct trace *trace, const pid_t *pids, unsigned c
 	return process;
 }
 
-/* Yielding is the harness's own. */
-static bool trace_counts(pid_t tid)
+static void trace_count(struct flow *flow, pid_t tid)
 {
 	struct __ptrace_syscall_info info;
+	unsigned operation;
 
 	if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof(info), &info) <= 0)
-		return false;
-	return info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr != SYS_sched_yield;
+		return;
+	if (info.op != PTRACE_SYSCALL_INFO_ENTRY || info.entry.nr == SYS_sched_yield)
+		return; /* yielding is the harness's own */
+	flow->syscalls++;
+	operation = (unsigned)info.entry.args[1] & FUTEX_CMD_MASK;
+	if (info.entry.nr == SYS_futex_waitv)
+		flow->waits++;
+	if (info.entry.nr != SYS_futex)
+		return;
+	flow->waits += operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET;
+	flow->wakes += operation == FUTEX_WAKE || operation == FUTEX_WAKE_BITSET;
 }
 
 static void trace_stopped(struct trace *trace, const pid_t *pids, struct flow *flows,
@@ -82,9 +92,8 @@ static void trace_stopped(struct trace *trace, const pid_t *pids, struct flow *f
 	int number = WSTOPSIG(status);
 
 	if (number == (SIGTRAP | 0x80)) {
-		if (process < count && __atomic_load_n(&flows[process].timed, __ATOMIC_ACQUIRE) &&
-		    trace_counts(tid))
-			flows[process].syscalls++;
+		if (process < count && __atomic_load_n(&flows[process].timed, __ATOMIC_ACQUIRE))
+			trace_count(&flows[process], tid);
 		number = 0;
 	} else if (status >> 16 || number == SIGTRAP || number == SIGSTOP) {
 		number = 0;

@@ -126,7 +126,8 @@ struct flow {
 	uint64_t sleeps;   /* voluntary */
 	uint64_t timed;	   /* 1 while the timed part runs: system calls are counted */
 	uint64_t syscalls;
-	uint64_t messages; /* in the timed part, for the counts above */
+	uint64_t waits, wakes; /* on futexes, among them */
+	uint64_t messages;     /* in the timed part, for the counts above */
 	int error;
 	char explain[160];
 };

@@ -2,8 +2,8 @@
 #include "transport.h"
 
 extern const struct transport transport_line, transport_futex, transport_spsc, transport_spsc_fan,
-	transport_memcpy, transport_pipe, transport_unix, transport_unix_seqpacket, transport_tcp,
-	transport_mq, transport_eventfd;
+	transport_spsc_log, transport_memcpy, transport_pipe, transport_unix,
+	transport_unix_seqpacket, transport_tcp, transport_mq, transport_eventfd;
 #ifdef BENCH_RINGBUS
 extern const struct transport transport_ringbus, transport_ringbus_contact,
 	transport_ringbus_locked, transport_ringbus_signal;
@@ -29,6 +29,7 @@ const struct transport *const transports[] = {
 	&transport_futex,
 	&transport_spsc,
 	&transport_spsc_fan,
+	&transport_spsc_log,
 	&transport_memcpy,
 #ifdef BENCH_RINGBUS
 	&transport_ringbus,
