@@ -133,10 +133,16 @@ static void parse_cpus(struct bench *bench, const char *text)
 	bench->cpu_count = 0;
 	for (; *text && bench->cpu_count < BENCH_CPUS_MAX;
 	     text += strcspn(text, ","), text += *text == ',') {
+		bool known = false;
+		unsigned cpu;
 		char one[16];
 
 		snprintf(one, sizeof(one), "%.*s", (int)strcspn(text, ","), text);
-		bench->cpus[bench->cpu_count++] = (unsigned)number(one, "cpus", 0, CPU_SETSIZE - 1);
+		cpu = (unsigned)number(one, "cpus", 0, CPU_SETSIZE - 1);
+		for (unsigned i = 0; i < bench->cpu_count; i++)
+			known = known || bench->cpus[i] == cpu;
+		if (!known) /* the same twice: all share it */
+			bench->cpus[bench->cpu_count++] = cpu;
 	}
 }
 

@@ -313,6 +313,7 @@ void machine_json(FILE *out)
 	json_text(out, "hypervisor", hypervisor);
 	json_text(out, "compiler", __VERSION__);
 	json_text(out, "version", BENCH_VERSION);
+	json_text(out, "peers", BENCH_PEERS);
 	json_text(out, "date", date);
 	fprintf(out, ",\"ns_per_tick\":%.6f}\n", clock_ns_per_tick);
 }

@@ -1,41 +1,25 @@
 #!/usr/bin/env python3
-"""report.py: rows of ringbus-bench as a self-contained HTML page, or as a Markdown table.
+"""report.py: rows of ringbus-bench as a self-contained HTML page, and the table in README.md.
 
-Usage: report.py DIR > report.html
-       report.py --markdown DIR > table.md
+Usage: report.py DIR > report.html    the page; DIR is what ringbus-bench --report wrote
+       report.py --save DIR           keeps the figures of DIR in bench/results
+       report.py --readme             writes the table of the kept figures into README.md
+       report.py --check              fails when README.md has another table
 
-DIR is what ringbus-bench --report wrote: rows.json and .hgrm files. Standard library only.
+Standard library only.
 """
 
 import argparse
-import glob
-import html
-import json
-import math
 import os
 import sys
 
-COLOURS = {
-    "ringbus": "#d1242f",
-    "ringbus-contact": "#e16f24",
-    "ringbus-locked": "#bf8700",
-    "ringbus-signal": "#d1242f",
-    "line": "#8c959f",
-    "spsc": "#57606a",
-    "spsc-fan": "#57606a",
-    "futex": "#57606a",
-    "memcpy": "#afb8c1",
-    "pipe": "#1f6feb",
-    "unix": "#218bff",
-    "unix-seqpacket": "#54aeff",
-    "tcp": "#0550ae",
-    "mq": "#7d4e00",
-    "eventfd": "#1b7c83",
-    "zmq": "#1a7f37",
-    "nng": "#8250df",
-    "qb": "#bf3989",
-}
-LIMITS = {"line", "spsc", "spsc-fan", "futex", "memcpy"}
+import report_readme
+from report_plots import figure, plot_bars, plot_percentiles, plot_sizes
+from report_readme import ratio_text
+from report_rows import (LIMITS, cases, count_text, esc, is_latency, is_ours, load, number_text,
+                         size_text, time_text)
+
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 STYLE = """
 :root { color-scheme: light dark; --fg: #1f2328; --bg: #fff; --soft: #59636e; --rule: #d1d9e0;
@@ -51,16 +35,22 @@ h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 p, dl { color: var(--soft); margin: .3rem 0; max-width: 75ch; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; }
 dt { font-weight: 600; color: var(--fg); } dd { margin: 0; }
-.plots { display: grid; gap: 1rem;
+.plots { margin-top: 1.6rem; display: grid; gap: 1rem;
  grid-template-columns: repeat(auto-fit, minmax(min(100%, 520px), 1fr)); }
 figure { margin: 0; } figcaption { font-weight: 600; margin-bottom: .2rem; }
 svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--fg); font: 12px system-ui, sans-serif; }
 svg .axis { stroke: var(--soft); } svg .grid { stroke: var(--rule); }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px;
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 12.5px;
  width: 100%; }
-th, td { padding: .18rem .55rem; text-align: right; white-space: nowrap; }
+td:last-child { white-space: normal; min-width: 6rem; }
+table.summary td { white-space: normal; vertical-align: top; }
+table.summary td:nth-child(n+2) { text-align: left; } table.summary th { text-align: left; }
+table.summary td:first-child { font-weight: 600; min-width: 15rem; }
+table.summary td:nth-child(3), table.summary td:nth-child(6), table.summary td:nth-child(7) {
+ white-space: nowrap; }
+th, td { padding: .18rem .45rem; text-align: right; white-space: nowrap; }
 th:nth-child(-n+3), td:nth-child(-n+3) { text-align: left; }
 th { border-bottom: 1px solid var(--rule); color: var(--soft); font-weight: 600; }
 tr:nth-child(even) td { background: var(--row); }
@@ -77,286 +67,6 @@ seconds. “calls” are system calls for each message, counted in a run of its 
 checked for order and content."""
 
 
-def colour(name):
-    return COLOURS.get(name, "#6e7781")
-
-
-def esc(text):
-    return html.escape(str(text), quote=True)
-
-
-def time_text(ns):
-    if not ns or ns <= 0:
-        return "–"
-    if ns < 1e4:
-        return f"{ns:.0f} ns"
-    if ns < 1e7:
-        return f"{ns / 1e3:.1f} µs"
-    return f"{ns / 1e6:.1f} ms"
-
-
-def decade_text(ns):
-    for limit, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
-        if ns >= limit:
-            return f"{ns / limit:g} {unit}"
-    return f"{ns:g} ns"
-
-
-def size_text(size):
-    if size >= 1 << 20 and size % (1 << 20) == 0:
-        return f"{size >> 20} MiB"
-    if size >= 1 << 10 and size % (1 << 10) == 0:
-        return f"{size >> 10} KiB"
-    return f"{size / 1024:.0f} KiB" if size >= 10240 else f"{size} B"
-
-
-def count_text(value):
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return f"{value / limit:.3g} {unit}"
-    return f"{value:.3g}"
-
-
-def number_text(value):
-    return "–" if value is None else f"{value:.3g}"
-
-
-def is_ours(row):
-    return row["transport"].startswith("ringbus")
-
-
-def decades(values):
-    """The powers of ten around the values."""
-    return (10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values))))
-
-
-def is_latency(row):
-    return row.get("p50_ns") is not None
-
-
-def load(directory):
-    machine, rows = {}, []
-    with open(os.path.join(directory, "rows.json"), encoding="utf-8") as lines:
-        for line in lines:
-            record = json.loads(line)
-            if record.get("record") == "machine":
-                machine = record
-            elif record.get("record") == "row":
-                record["number"] = len(rows)
-                rows.append(record)
-    return machine, rows
-
-
-def load_curve(directory, row):
-    """Points (1/(1-share), nanoseconds) of a row's histogram."""
-    points = []
-    for path in glob.glob(os.path.join(directory, f"{row['number']:03d}-*.hgrm")):
-        with open(path, encoding="utf-8") as lines:
-            for line in lines:
-                fields = line.split()
-                if len(fields) == 4 and not line.startswith("#") and fields[0] != "Value":
-                    value, inverse = float(fields[0]), float(fields[3])
-                    if value > 0:
-                        points.append((inverse, value))
-    return points
-
-
-# ---- plots
-
-
-class Plot:
-    """Axes with logarithmic or linear scales in a fixed box; the page scales it."""
-
-    WIDTH, HEIGHT = 560, 320
-    LEFT, RIGHT, TOP, BOTTOM = 72, 26, 10, 42
-
-    def __init__(self, x_range, y_range, x_label, y_label):
-        self.x_range, self.y_range = x_range, y_range
-        self.parts = []
-        self.legend = []
-        self.x_label, self.y_label = x_label, y_label
-
-    def x(self, value):
-        low, high = self.x_range
-        share = (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
-        return self.LEFT + share * (self.WIDTH - self.LEFT - self.RIGHT)
-
-    def y(self, value):
-        low, high = self.y_range
-        share = (math.log(max(value, low)) - math.log(low)) / (math.log(high) - math.log(low))
-        return self.HEIGHT - self.BOTTOM - share * (self.HEIGHT - self.TOP - self.BOTTOM)
-
-    def tick_x(self, value, text):
-        x = self.x(value)
-        bottom = self.HEIGHT - self.BOTTOM
-        self.parts.append(
-            f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{self.TOP}" y2="{bottom}"/>'
-            f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{esc(text)}</text>'
-        )
-
-    def tick_y(self, value, text):
-        y = self.y(value)
-        self.parts.append(
-            f'<line class="grid" x1="{self.LEFT}" x2="{self.WIDTH - self.RIGHT}" '
-            f'y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text x="{self.LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{esc(text)}</text>'
-        )
-
-    def decades_y(self, text):
-        low, high = self.y_range
-        for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1):
-            if low <= 10**power <= high:
-                self.tick_y(10**power, text(10**power))
-
-    def curve(self, name, points, dots=False, title=None):
-        if not points:
-            return
-        dash = ' stroke-dasharray="5 4"' if name in LIMITS else ""
-        width = 2.6 if name.startswith("ringbus") else 1.6
-        path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
-        self.parts.append(
-            f'<polyline fill="none" stroke="{colour(name)}" stroke-width="{width}"{dash} '
-            f'points="{path}">'
-            f"<title>{esc(title or name)}</title></polyline>"
-        )
-        if dots:
-            for x, y in points:
-                self.parts.append(
-                    f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="3" '
-                    f'fill="{colour(name)}">'
-                    f"<title>{esc(name)}: {size_text(int(x))}, {count_text(y)}</title></circle>"
-                )
-        self.legend.append(name)
-
-    def svg(self):
-        bottom = self.HEIGHT - self.BOTTOM
-        middle = (self.TOP + bottom) / 2
-        parts = [
-            *self.parts,
-            f'<path class="axis" fill="none" '
-            f'd="M{self.LEFT},{self.TOP}V{bottom}H{self.WIDTH - self.RIGHT}"/>',
-            f'<text x="{(self.LEFT + self.WIDTH) / 2}" y="{self.HEIGHT - 6}" '
-            f'text-anchor="middle">{esc(self.x_label)}</text>',
-            f'<text transform="translate(12 {middle}) rotate(-90)" '
-            f'text-anchor="middle">{esc(self.y_label)}</text>',
-        ]
-        return svg_box(self.WIDTH, self.HEIGHT, parts, self.legend)
-
-
-def svg_box(width, height, parts, legend):
-    """An SVG with a legend of names in rows below."""
-    x, y = 0, height + 16
-    keys = []
-    for name in legend:
-        step = 30 + 7.6 * len(name)
-        if x + step > width:
-            x, y = 0, y + 18
-        dash = ' stroke-dasharray="5 4"' if name in LIMITS else ""
-        keys.append(
-            f'<line x1="{x}" x2="{x + 16}" y1="{y - 4}" y2="{y - 4}" '
-            f'stroke="{colour(name)}" stroke-width="3"{dash}/>'
-            f'<text x="{x + 20}" y="{y}">{esc(name)}</text>'
-        )
-        x += step
-    total = y + 6 if legend else height
-    return (
-        f'<svg viewBox="0 0 {width} {total}" role="img">'
-        + "".join(parts)
-        + "".join(keys)
-        + "</svg>"
-    )
-
-
-def figure(caption, svg):
-    return f"<figure><figcaption>{esc(caption)}</figcaption>{svg}</figure>" if svg else ""
-
-
-def plot_percentiles(directory, rows):
-    curves = [(row, load_curve(directory, row)) for row in rows]
-    curves = [(row, points) for row, points in curves if points]
-    if not curves:
-        return ""
-    values = [y for _, points in curves for _, y in points]
-    plot = Plot((1, 1e5), decades(values), "percentile", "")
-    plot.decades_y(decade_text)
-    ticks = {1: "0", 2: "50", 10: "90", 100: "99", 1e3: "99.9", 1e4: "99.99", 1e5: "99.999"}
-    for inverse, text in ticks.items():
-        plot.tick_x(inverse, text)
-    for row, points in curves:
-        points = [(max(x, 1), y) for x, y in points if x <= 1e5]
-        title = f"{row['transport']}: p50 {time_text(row['p50_ns'])}"
-        plot.curve(row["transport"], points, title=title)
-    return plot.svg()
-
-
-def plot_sizes(rows, figure_of, label):
-    series = {}
-    for row in rows:
-        name = row["transport"]
-        if row["mode"] in ("count", "untouched", "loan, untouched") or row["threads"] > 1:
-            continue
-        if is_ours(row) and row["mode"] == "copy":
-            continue
-        if figure_of(row) > 0:
-            series.setdefault(name, {})[row["size"]] = figure_of(row)
-    series = {name: points for name, points in series.items() if len(points) > 1}
-    if not series:
-        return ""
-    sizes = sorted({size for points in series.values() for size in points})
-    values = [value for points in series.values() for value in points.values()]
-    plot = Plot((sizes[0] * 0.8, sizes[-1] * 1.25), decades(values), "payload", label)
-    plot.decades_y(count_text)
-    for size in sizes:
-        plot.tick_x(size, size_text(size))
-    for name, points in series.items():
-        plot.curve(name, sorted(points.items()), dots=True)
-    return plot.svg()
-
-
-def plot_bars(rows, figure_of, text_of):
-    """Horizontal bars, on a logarithmic scale where the values differ much."""
-    rows = [row for row in rows if figure_of(row) > 0]
-    if not rows:
-        return ""
-    values = [figure_of(row) for row in rows]
-    high, low = max(values), min(values)
-    log = high / low > 50
-    floor = low / 2 if log else 0
-    width, step, left = 560, 22, 150
-    parts = []
-    for i, row in enumerate(rows):
-        value, y = figure_of(row), 4 + i * step
-        if log:
-            share = math.log(value / floor) / math.log(high / floor)
-        else:
-            share = value / high
-        length = max(2, share * (width - left - 90))
-        name = row["transport"] + (" (copy)" if row["mode"] == "copy" and is_ours(row) else "")
-        opacity = 0.55 if row["transport"] in LIMITS else 1
-        parts.append(
-            f'<text x="{left - 6}" y="{y + 13}" text-anchor="end">{esc(name)}</text>'
-            f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{step - 6}" rx="2" '
-            f'opacity="{opacity}" fill="{colour(row["transport"])}">'
-            f"<title>{esc(name)}: {esc(text_of(row))}</title></rect>"
-            f'<text x="{left + length + 5:.1f}" y="{y + 13}">{esc(text_of(row))}</text>'
-        )
-    height = 8 + len(rows) * step
-    if log:
-        parts.append(f'<text x="{left}" y="{height + 10}">logarithmic</text>')
-        height += 16
-    return svg_box(width, height, parts, [])
-
-
-# ---- tables
-
-
-def ratio_text(row):
-    if "ratio" not in row:
-        return "–"
-    mark = "" if row.get("ratio_passes", 1) else "!"
-    return f"{row['ratio']:.2f} ({row['ratio_low']:.2f}–{row['ratio_high']:.2f}){mark}"
-
-
 def marks(row):
     words = []
     if row.get("error"):
@@ -368,26 +78,27 @@ def marks(row):
     bad = bool(words)
     if row.get("disturbed"):
         words.append(f"disturbed {row['disturbed']} of {len(row['passes'])}")
+    if row.get("wakes_per_sleep") is not None:
+        words.append(number_text(row["wakes_per_sleep"]) + " wakes a sleep")
     if row.get("note"):
         words.append(row["note"])
     return "; ".join(words), bad
 
 
 def table_cells(row):
-    calls = number_text(row["syscalls_per_msg"])
     wait = row["wait"]
-    if wait != "spin" and row["spin_ns"]:
-        wait += f" {row['spin_ns']} ns"
+    if wait != "spin":
+        wait += f", spin {time_text(row['spin_ns'])}" if row["spin_ns"] else ", spin 0"
     cells = [row["transport"], row["mode"], wait]
     if is_latency(row):
-        names = ("p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")
+        names = ("p50_ns", "p99_ns", "p999_ns", "max_ns")
         cells += [time_text(row[name]) for name in names]
     else:
         cells += [count_text(row["msgs_per_s"]), count_text(row["deliveries_per_s"]),
                   count_text(row["bytes_per_s"]) + "B" if row["bytes_per_s"] else "–"]
     cells += [ratio_text(row), time_text(row["line_ns"]), size_text(row["ring_bytes"])]
-    cells += [f"{row['cpu_tx_ns_per_msg']:.0f}", f"{row['cpu_rx_ns_per_msg']:.0f}", calls]
-    return cells
+    cpu = f"{row['cpu_tx_ns_per_msg']:.0f} + {row['cpu_rx_ns_per_msg']:.0f}"
+    return [*cells, cpu, number_text(row["syscalls_per_msg"])]
 
 
 def table(rows):
@@ -395,9 +106,9 @@ def table(rows):
     limit = next((row["limit"] for row in rows if "limit" in row), "limit")
     figures = ["messages/s", "deliveries/s", "bytes/s"]
     if latency:
-        figures = ["p50", "p90", "p99", "p99.9", "max"]
+        figures = ["p50", "p99", "p99.9", "max"]
     heads = ["transport", "mode", "wait", *figures, f"× {limit}", "line", "ring"]
-    heads += ["cpu tx ns", "cpu rx ns", "calls", ""]
+    heads += ["cpu ns tx + rx", "calls", ""]
     out = ['<div class="scroll"><table><tr>', *(f"<th>{esc(head)}</th>" for head in heads), "</tr>"]
     for row in rows:
         kind = "own" if is_ours(row) else "limit" if row["transport"] in LIMITS else "peer"
@@ -407,14 +118,6 @@ def table(rows):
         out.append(f'<td class="{"bad" if bad else "mark"}">{esc(text)}</td></tr>')
     out.append("</table></div>")
     return "".join(out)
-
-
-def cases(rows):
-    """Rows by case, in the order in which they were measured."""
-    groups = {}
-    for row in rows:
-        groups.setdefault((row["verb"], row["case"]), []).append(row)
-    return groups
 
 
 def plots(directory, rows):
@@ -452,12 +155,25 @@ def machine_html(machine, rows):
                     f"{memory / 2**30:.0f} GiB, {machine.get('architecture')}"),
         ("kernel", machine.get("kernel")),
         ("ringbus", machine.get("version")),
-        ("compiler", machine.get("compiler")),
+        ("compiler", f"gcc {machine.get('compiler')}"),
+        ("others", machine.get("peers")),
         ("date", machine.get("date")),
         ("passes", f"{passes}, transports in turns; "
                    f"{disturbed} of {measured} measurements disturbed"),
     ]
     return "<dl>" + "".join(f"<dt>{esc(k)}</dt><dd>{esc(v)}</dd>" for k, v in facts) + "</dl>"
+
+
+def summary_html(rows):
+    """What a reader wants first: ringbus, its limit and the best other of each case."""
+    lines = report_readme.summary(rows)
+    if not lines:
+        return ""
+    out = ["<h2>ringbus against its limits</h2>", '<div class="scroll"><table class="summary"><tr>',
+           *(f"<th>{esc(head)}</th>" for head in report_readme.HEADS), "</tr>"]
+    for line in lines:
+        out += ["<tr>", *(f"<td>{esc(cell)}</td>" for cell in line), "</tr>"]
+    return "".join([*out, "</table></div>"])
 
 
 def page(directory, machine, rows):
@@ -468,6 +184,7 @@ def page(directory, machine, rows):
         f"<style>{STYLE}</style></head><body><h1>ringbus-bench</h1>",
         machine_html(machine, rows),
         f"<p>{INTRODUCTION}</p>",
+        summary_html(rows),
         plots(directory, rows),
     ]
     verb = None
@@ -480,73 +197,38 @@ def page(directory, machine, rows):
     return "".join(out)
 
 
-# ---- Markdown
-
-
-def figure_text(row):
-    if is_latency(row):
-        return f"{time_text(row['p50_ns'])} (p99 {time_text(row['p99_ns'])})"
-    rate = row["deliveries_per_s"] if row["subscribers"] > 1 else row["msgs_per_s"]
-    text = f"{count_text(rate)}/s"
-    if row["size"] >= 4096 and row["bytes_per_s"] and "untouched" not in row["mode"]:
-        text = f"{row['bytes_per_s'] / 1e9:.2f} GB/s"
-    return text
-
-
-def best_other(group):
-    others = [row for row in group
-              if row["transport"] not in LIMITS and not is_ours(row) and not row.get("error")]
-    if not others:
-        return "–"
-    key = (lambda r: r["p50_ns"]) if is_latency(others[0]) else (lambda r: -r["msgs_per_s"])
-    best = min(others, key=key)
-    return f"{best['transport']} {figure_text(best)}"
-
-
-def markdown(machine, rows):
-    out = [
-        "| Case | Transport | Figure | Limit | × limit (low–high) | Best other |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for (_, case), group in cases(rows).items():
-        for row in group:
-            if not is_ours(row):
-                continue
-            if row.get("error") or not (row.get("p50_ns") or row["msgs_per_s"]):
-                text = f"failed: {row['error']}" if row.get("error") else row.get("note", "")
-                out.append(f"| {case} | {row['transport']} | {text} | – | – | – |")
-                continue
-            limit = next((r for r in group if r["transport"] == row.get("limit")), None)
-            name = row["transport"] + (", copy" if row["mode"] == "copy" else "")
-            if row.get("note"):
-                name += f" ({row['note']})"
-            limit_text = "–"
-            if limit and limit is not row:
-                limit_text = f"{limit['transport']} {figure_text(limit)}"
-            cells = [case, name, figure_text(row), limit_text, ratio_text(row), best_other(group)]
-            out.append("| " + " | ".join(cells) + " |")
-    out.append("")
-    out.append(f"{machine.get('cpu')}, {machine.get('processors')} processors, "
-               f"Linux {machine.get('kernel')}, ringbus {machine.get('version')}, "
-               f"{machine.get('date')}. Medians of "
-               f"{max((len(row['passes']) for row in rows), default=0)} passes.")
-    return "\n".join(out) + "\n"
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--markdown", action="store_true",
-                        help="a table for the README instead of a page")
-    parser.add_argument("directory", help="what ringbus-bench --report wrote")
+    parser.add_argument("--save", action="store_true", help="keep the figures of DIR")
+    parser.add_argument("--readme", action="store_true", help="write their table into the README")
+    parser.add_argument("--check", action="store_true", help="compare the table with the figures")
+    parser.add_argument("--results", metavar="FILE",
+                        default=os.path.join(HERE, "results", "compare.json"))
+    parser.add_argument("--readme-file", metavar="FILE",
+                        default=os.path.join(HERE, "..", "README.md"))
+    parser.add_argument("directory", metavar="DIR", nargs="?")
     arguments = parser.parse_args()
+    if bool(arguments.directory) == (arguments.readme or arguments.check):
+        parser.error("DIR is for the page and for --save")
     try:
-        machine, rows = load(arguments.directory)
+        run(arguments)
     except (OSError, ValueError) as error:
         sys.exit(f"report.py: {error}")
+
+
+def run(arguments):
+    if arguments.readme or arguments.check:
+        text = report_readme.markdown(*load(arguments.results))
+        same = report_readme.update(arguments.readme_file, text, write=arguments.readme)
+        if arguments.check and not same:
+            sys.exit("report.py: the table in README.md is not that of the kept figures; "
+                     "run bench/report.py --readme")
+        return
+    machine, rows = load(os.path.join(arguments.directory, "rows.json"))
     if not rows:
         sys.exit(f"report.py: no rows in {arguments.directory}")
-    if arguments.markdown:
-        sys.stdout.write(markdown(machine, rows))
+    if arguments.save:
+        report_readme.save(arguments.results, machine, rows)
     else:
         sys.stdout.write(page(arguments.directory, machine, rows))
 

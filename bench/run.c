@@ -320,16 +320,34 @@ static void run_collect(const struct bench *bench, const struct control *control
 		run->seconds = (double)clock_ns(end - start) / 1e9;
 }
 
+/* Whether a process that never sleeps was off its processor for more than a twentieth of the time.
+ */
+static bool run_lost_time(const struct bench *bench, const struct control *control)
+{
+	for (unsigned i = 0; i <= bench->receivers && bench->wait == WAIT_SPIN; i++) {
+		const struct flow *flow = &control->flows[i];
+		uint64_t took = clock_ns(flow->end - flow->start);
+
+		if (flow->start && took > 1000000 && flow->cpu_ns < took - took / 20)
+			return true;
+	}
+	return false;
+}
+
 /* Disturbed: the hypervisor took more than 1 % of the time, or processes that had a processor each
- * lost it often. */
-static void run_judge(const struct bench *bench, uint64_t stolen, double wall, struct run *run)
+ * lost it often or for long. */
+static void run_judge(const struct bench *bench, const struct control *control, uint64_t stolen,
+		      double wall, struct run *run)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	double often = 10 + 100 * wall * (bench->receivers + 1);
 
 	run->steal = (double)stolen / (double)sysconf(_SC_CLK_TCK) / (double)cpus / wall;
+	if (bench->transport->can & HAS_THREADS)
+		run->switches = 0;
 	run->disturbed = (stolen > 1 && run->steal > 0.01) ||
-			 (!bench->crowded && (double)run->switches > often);
+			 (!bench->crowded &&
+			  ((double)run->switches > often || run_lost_time(bench, control)));
 }
 
 static int run_processes(struct bench *bench, bool trace, struct control *control)
@@ -388,7 +406,7 @@ void run_once(struct bench *bench, bool trace, struct run *run)
 	began = clock_of(CLOCK_MONOTONIC);
 	run->error = run_processes(bench, trace, control);
 	run_collect(bench, control, run);
-	run_judge(bench, run_ticks_stolen() - stolen,
+	run_judge(bench, control, run_ticks_stolen() - stolen,
 		  (double)(clock_of(CLOCK_MONOTONIC) - began) / 1e9, run);
 	bench->transport->teardown(bench);
 	munmap(control, sizeof(*control));

@@ -159,7 +159,7 @@ BENCH_LOOPS(cyclone, cyclone_send, cyclone_take)
 const struct transport transport_cyclone = {
 	.name = "cyclone",
 	.help = "Cyclone DDS on 127.0.0.1, reliable, keeps all",
-	.can = CAN_RTT | CAN_STREAM | CAN_FAN | CAN_BLOCK,
+	.can = CAN_RTT | CAN_STREAM | CAN_FAN | CAN_BLOCK | HAS_THREADS,
 	.setup = cyclone_setup,
 	.open = cyclone_open,
 	.ready = cyclone_ready,

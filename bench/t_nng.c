@@ -96,7 +96,7 @@ BENCH_LOOPS(nng, nng_push, nng_take)
 const struct transport transport_nng = {
 	.name = "nng",
 	.help = "nng, abstract unix socket, pair",
-	.can = CAN_RTT | CAN_STREAM | CAN_BLOCK | CAN_VIEW,
+	.can = CAN_RTT | CAN_STREAM | CAN_BLOCK | CAN_VIEW | HAS_THREADS,
 	.setup = nng_setup,
 	.open = nng_open,
 	.close = nng_end_close,

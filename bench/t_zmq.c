@@ -115,7 +115,7 @@ BENCH_LOOPS(zmq, zmq_push, zmq_take)
 const struct transport transport_zmq = {
 	.name = "zmq",
 	.help = "ZeroMQ, ipc, PAIR or XPUB and SUB",
-	.can = CAN_RTT | CAN_STREAM | CAN_FAN | CAN_BLOCK | CAN_VIEW,
+	.can = CAN_RTT | CAN_STREAM | CAN_FAN | CAN_BLOCK | CAN_VIEW | HAS_THREADS,
 	.setup = zmq_setup,
 	.open = zmq_open,
 	.ready = zmq_ready,

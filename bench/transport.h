@@ -49,12 +49,13 @@ enum {
 	CAN_FAN = 4, /* more than one receiver */
 	CAN_SPIN = 8,
 	CAN_BLOCK = 16,
-	CAN_VIEW = 32,	   /* the receiver can look at messages in place */
-	CAN_LOAN = 64,	   /* the sender can write in place */
-	CAN_THREADS = 128, /* several threads of the sender may send */
-	CAN_COUNT = 256,   /* carries counts, no content: size does not matter */
-	CAN_ADAPT = 512,   /* has a policy for WAIT_ADAPTIVE */
-	CAN_ONE = 1024,	   /* has no receiver: the sender's own loop is the figure */
+	CAN_VIEW = 32,	    /* the receiver can look at messages in place */
+	CAN_LOAN = 64,	    /* the sender can write in place */
+	CAN_THREADS = 128,  /* several threads of the sender may send */
+	CAN_COUNT = 256,    /* carries counts, no content: size does not matter */
+	CAN_ADAPT = 512,    /* has a policy for WAIT_ADAPTIVE */
+	CAN_ONE = 1024,	    /* has no receiver: the sender's own loop is the figure */
+	HAS_THREADS = 2048, /* threads of its own, which take the processor from each other */
 };
 
 struct transport;
