@@ -209,6 +209,12 @@ static const struct row *row_limit(const struct table *table, const struct row *
 	return NULL;
 }
 
+/* Whether those that were to sleep did: two that happen to stay awake measure something else. */
+static bool slept(const struct row *row, const struct row_pass *pass)
+{
+	return row->bench.wait != WAIT_BLOCK || row->bench.flow != FLOW_RTT || pass->sleeps >= 1;
+}
+
 /* Whether two measurements were made on the same kind of neighbouring processors. */
 static bool alike(const struct row_pass *a, const struct row_pass *b)
 {
@@ -233,7 +239,8 @@ struct row_ratio row_ratio(const struct table *table, const struct row *row)
 		if (base <= 0 || value <= 0)
 			continue;
 		all[count++] = value / base;
-		if (line || alike(&row->pass[i], &limit->pass[i]))
+		if (line || (alike(&row->pass[i], &limit->pass[i]) && slept(row, &row->pass[i]) &&
+			     slept(limit, &limit->pass[i])))
 			like[ratio.like++] = value / base;
 	}
 	if (ratio.like > 0)

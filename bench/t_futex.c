@@ -76,12 +76,6 @@ static int futex_open(struct bench *bench, unsigned self, void **opaque)
 	return 0;
 }
 
-static void futex_close(struct bench *bench, void *end)
-{
-	(void)bench;
-	free(end);
-}
-
 static void futex_teardown(struct bench *bench)
 {
 	munmap(bench->state, sizeof(struct futex_words));
@@ -95,7 +89,7 @@ const struct transport transport_futex = {
 	.can = CAN_RTT | CAN_STREAM | CAN_BLOCK | CAN_COUNT,
 	.setup = futex_setup,
 	.open = futex_open,
-	.close = futex_close,
+	.close = bench_close,
 	.teardown = futex_teardown,
 	LOOPS_OF(futex),
 };

@@ -51,12 +51,6 @@ static int line_open(struct bench *bench, unsigned self, void **opaque)
 	return 0;
 }
 
-static void line_close(struct bench *bench, void *end)
-{
-	(void)bench;
-	free(end);
-}
-
 static void line_teardown(struct bench *bench)
 {
 	munmap(bench->state, 4096);
@@ -70,7 +64,7 @@ const struct transport transport_line = {
 	.can = CAN_RTT | CAN_SPIN | CAN_COUNT,
 	.setup = line_setup,
 	.open = line_open,
-	.close = line_close,
+	.close = bench_close,
 	.teardown = line_teardown,
 	LOOPS_OF(line),
 };

@@ -49,12 +49,6 @@ static int memcpy_open(struct bench *bench, unsigned self, void **opaque)
 	return 0;
 }
 
-static void memcpy_close(struct bench *bench, void *end)
-{
-	(void)bench;
-	free(end);
-}
-
 static void memcpy_teardown(struct bench *bench)
 {
 	munmap(bench->state, bench->ring_used);
@@ -68,7 +62,7 @@ const struct transport transport_memcpy = {
 	.can = CAN_STREAM | CAN_SPIN | CAN_ONE,
 	.setup = memcpy_setup,
 	.open = memcpy_open,
-	.close = memcpy_close,
+	.close = bench_close,
 	.teardown = memcpy_teardown,
 	LOOPS_OF(memcpy),
 };

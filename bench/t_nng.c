@@ -5,9 +5,7 @@
 #include <errno.h>
 #include <nng/nng.h>
 #include <nng/protocol/pair0/pair.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 struct nng_end {
 	nng_socket socket;
@@ -51,13 +49,7 @@ static int nng_take(void *opaque, struct sink *sink)
 
 static int nng_setup(struct bench *bench)
 {
-	char *address = malloc(64);
-
-	if (!address)
-		return -ENOMEM;
-	snprintf(address, 64, "abstract://ringbus-bench-%d", (int)getpid());
-	bench->state = address;
-	return 0;
+	return bench_address(bench, "abstract://");
 }
 
 static int nng_open(struct bench *bench, unsigned self, void **opaque)
@@ -86,11 +78,6 @@ static void nng_end_close(struct bench *bench, void *opaque)
 	free(end);
 }
 
-static void nng_teardown(struct bench *bench)
-{
-	free(bench->state);
-}
-
 BENCH_LOOPS(nng, nng_push, nng_take)
 
 const struct transport transport_nng = {
@@ -100,6 +87,6 @@ const struct transport transport_nng = {
 	.setup = nng_setup,
 	.open = nng_open,
 	.close = nng_end_close,
-	.teardown = nng_teardown,
+	.teardown = bench_forget,
 	LOOPS_OF(nng),
 };

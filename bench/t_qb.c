@@ -80,11 +80,6 @@ static void qb_close(struct bench *bench, void *opaque)
 	free(end);
 }
 
-static void qb_teardown(struct bench *bench)
-{
-	free(bench->state);
-}
-
 BENCH_LOOPS(qb, qb_push, qb_take)
 
 const struct transport transport_qb = {
@@ -94,6 +89,6 @@ const struct transport transport_qb = {
 	.setup = qb_setup,
 	.open = qb_open,
 	.close = qb_close,
-	.teardown = qb_teardown,
+	.teardown = bench_forget,
 	LOOPS_OF(qb),
 };

@@ -3,9 +3,7 @@
 #include "loops.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 #include <zmq.h>
 
 struct zmq_end {
@@ -35,13 +33,7 @@ static int zmq_take(void *opaque, struct sink *sink)
 
 static int zmq_setup(struct bench *bench)
 {
-	char *address = malloc(64);
-
-	if (!address)
-		return -ENOMEM;
-	snprintf(address, 64, "ipc://@ringbus-bench-%d", (int)getpid());
-	bench->state = address;
-	return 0;
+	return bench_address(bench, "ipc://@");
 }
 
 static int zmq_attach(struct bench *bench, unsigned self, struct zmq_end *end)
@@ -105,11 +97,6 @@ static void zmq_end_close(struct bench *bench, void *opaque)
 	free(end);
 }
 
-static void zmq_teardown(struct bench *bench)
-{
-	free(bench->state);
-}
-
 BENCH_LOOPS(zmq, zmq_push, zmq_take)
 
 const struct transport transport_zmq = {
@@ -120,6 +107,6 @@ const struct transport transport_zmq = {
 	.open = zmq_open,
 	.ready = zmq_ready,
 	.close = zmq_end_close,
-	.teardown = zmq_teardown,
+	.teardown = bench_forget,
 	LOOPS_OF(zmq),
 };

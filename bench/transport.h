@@ -1,16 +1,16 @@
 /* transport.h: what the harness asks of a way to move messages.
  *
  * To add one: copy t_pipe.c, write setup, open, a send and a take, say BENCH_LOOPS(), and name the
- *struct transport in the table of transports.c. A run has one sending process (number 0) and one or
- *more receiving ones (1, 2, ...); in a round trip the receiver sends each message back. All
- *messages of a run have bench->size bytes.
+ * struct transport in the table of transports.c. A run has one sending process (number 0) and one
+ * or more receiving ones (1, 2, ...); in a round trip the receiver sends each message back. All
+ * messages of a run have bench->size bytes.
  *
  *	setup     in the parent, before the processes start: files, sockets, shared memory
  *	open      in each process: process 0 first, then the others
  *	ready     in each process, after all have opened (may be NULL)
- *	ping ...  the measured loops, made by BENCH_LOOPS() from send and take so that both are
- *inlined into them close     in each process (may be NULL) teardown  in the parent: nothing may be
- *left behind
+ *	ping ...  the measured loops, made by BENCH_LOOPS() from send and take, which they inline
+ *	close     in each process (may be NULL)
+ *	teardown  in the parent: nothing may be left behind
  *
  * Functions return 0 or a negative errno; bench_explain() sets the words for it.
  */
@@ -160,6 +160,10 @@ const char *bench_explained(void);
 /* Zeroed memory that all processes of the run share; huge pages are not asked for. NULL: no memory.
  */
 void *bench_share(size_t bytes);
+/* A close for ends, a setup for addresses of this process, a teardown for states of one piece. */
+void bench_close(struct bench *bench, void *end);
+int bench_address(struct bench *bench, const char *scheme);
+void bench_forget(struct bench *bench);
 /* Marks the beginning and the end of the timed part of this process. */
 void flow_start(struct flow *flow);
 void flow_stop(struct flow *flow, uint64_t messages);

@@ -1,5 +1,10 @@
-/* transports.c: the table of transports. */
+/* transports.c: the table of transports, and what several of them share. */
 #include "transport.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 extern const struct transport transport_line, transport_futex, transport_spsc, transport_spsc_fan,
 	transport_spsc_log, transport_memcpy, transport_pipe, transport_unix,
@@ -68,4 +73,26 @@ const struct transport *transport_find(const char *name, size_t length)
 		    !memcmp(transports[i]->name, name, length))
 			return transports[i];
 	return NULL;
+}
+
+void bench_close(struct bench *bench, void *end)
+{
+	(void)bench;
+	free(end);
+}
+
+int bench_address(struct bench *bench, const char *scheme)
+{
+	char *address = malloc(64);
+
+	if (!address)
+		return -ENOMEM;
+	snprintf(address, 64, "%sringbus-bench-%d", scheme, (int)getpid());
+	bench->state = address;
+	return 0;
+}
+
+void bench_forget(struct bench *bench)
+{
+	free(bench->state);
 }
