@@ -48,7 +48,7 @@ td:last-child { white-space: normal; min-width: 6rem; }
 table.summary td { white-space: normal; vertical-align: top; }
 table.summary td:nth-child(n+2) { text-align: left; } table.summary th { text-align: left; }
 table.summary td:first-child { font-weight: 600; min-width: 15rem; }
-table.summary td:nth-child(3), table.summary td:nth-child(6), table.summary td:nth-child(7) {
+table.summary td:nth-child(n+3):nth-child(-n+5), table.summary td:nth-child(7) {
  white-space: nowrap; }
 th, td { padding: .18rem .45rem; text-align: right; white-space: nowrap; }
 th:nth-child(-n+3), td:nth-child(-n+3) { text-align: left; }
@@ -61,7 +61,7 @@ td.mark { color: var(--mark); text-align: left; } td.bad { color: var(--bad); te
 
 INTRODUCTION = """Each figure is the median over the passes. “×” is the figure divided by that of
 the named limit in the same pass: median (lowest–highest) of the passes in which both had like
-lines (!: there was none). For times smaller is better, for rates larger. “line” is the round trip
+lines and slept if they were to (!: there was none). For times smaller is better, for rates larger. “line” is the round trip
 of a single cache line just before and after: virtual processors move between cores within
 seconds. “calls” are system calls for each message, counted in a run of its own. Every message is
 checked for order and content."""
