@@ -61,9 +61,9 @@ td.mark { color: var(--mark); text-align: left; } td.bad { color: var(--bad); te
 
 INTRODUCTION = """Each figure is the median over the passes. “×” is the figure divided by that of
 the named limit in the same pass: median (lowest–highest) of the passes in which both had like
-lines and slept if they were to (!: there was none). For times smaller is better, for rates larger. “line” is the round trip
-of a single cache line just before and after: virtual processors move between cores within
-seconds. “calls” are system calls for each message, counted in a run of its own. Every message is
+lines and slept if they were to (!: there was none). For times smaller is better, for rates larger.
+“line” is the round trip of a single cache line just before and after: virtual processors move
+between cores within seconds. “calls” are system calls for each message, counted in a run of its own. Every message is
 checked for order and content."""
 
 
