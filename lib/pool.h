@@ -11,7 +11,7 @@
  * before the slot is FREE.
  *
  * Chunks up to 64 KiB come from slab extents of powers of two, larger ones have an extent each. A
- * free chunk is taken last in, first out, so that it is hot.
+ * free chunk is taken a few after it was freed, see cooled().
  */
 #ifndef RINGBUS_POOL_H
 #define RINGBUS_POOL_H

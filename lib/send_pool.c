@@ -281,8 +281,9 @@ static uint64_t in_flight(const struct ringbus_node *node)
 }
 
 /* With more in flight than the caches hold, every payload goes through memory. A sender that is so
- * far ahead waits a moment for its receivers, then takes a chunk that is still hot; only while that
- * helps. */
+ * far ahead waits a moment for its receivers, then takes a chunk that caches still have; only while
+ * that helps. */
+#define PACE_BYTES (8u << 20)
 #define PACE_SIZE_MIN 16384u /* bytes of payload */
 #define PACE_NS 50000u
 #define PACE_MISSES_MAX 4u
@@ -290,7 +291,7 @@ static uint64_t in_flight(const struct ringbus_node *node)
 
 static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
 {
-	uint64_t limit = rb_max(rb_min(rb_max(1 << 20, 8 * size), 16 << 20), size);
+	uint64_t limit = rb_max(PACE_BYTES, 2 * size);
 	uint64_t end;
 
 	if (in_flight(node) + size <= limit)
