@@ -3,9 +3,9 @@
  * ringbus is a brokerless shared-memory ring bus for processes on one Linux machine. Three calls
  * send the first message:
  *
- *	ringbus_node_open(&node, NULL);
- *	ringbus_event_create(&event, node, "news", NULL);
- *	ringbus_emit(event, "hello", 5, 0);
+ *     ringbus_node_open(&node, NULL);
+ *     ringbus_event_create(&event, node, "news", NULL);
+ *     ringbus_emit(event, "hello", 5, 0);
  *
  * Common rules, true of every function unless it says otherwise:
  *  - Returns 0 on success and a negative errno code on failure; where it returns a number instead
@@ -14,7 +14,8 @@
  *  - Timeouts are relative, in nanoseconds; 0 tries once. RINGBUS_FOREVER is allowed only where the
  *    call waits for nobody in particular (messages, signals); sends treat it as
  *    RINGBUS_SEND_MAX_NS.
- *  - A node may be used by any thread. Not async-signal-safe, except ringbus_service_stop().
+ *  - A node may be used by any thread. Not async-signal-safe, except ringbus_service_stop() and
+ *    ringbus_node_interrupt().
  *  - In a forked child each call on the parent's node returns -ENOTCONN, except
  *    ringbus_node_close(), which frees the child's copy and leaves the parent's membership alone.
  *  - Option structs begin with their size; zero in any other member means the default.
@@ -29,6 +30,7 @@
  *   -ECONNREFUSED  no service listens on the port
  *   -EEXIST        a live event or node has this name
  *   -EFAULT        the region was truncated under us
+ *   -EINTR         it would have waited, and ringbus_node_interrupt() was called
  *   -EINVAL        misuse
  *   -EMSGSIZE      over the limit, or buffer too small
  *   -ENFILE        no free event
@@ -199,6 +201,13 @@ RINGBUS_API int ringbus_node_fd(struct ringbus_node *node);
  * did. */
 RINGBUS_API int ringbus_node_held_back_by(const struct ringbus_node *node,
 					  struct ringbus_address *address);
+/* With on, no call waits on this node any more: what receives, sends, takes a loan, or waits for
+ * signals or subscribers still does what it can at once, and returns -EINTR where it would wait.
+ * Calls that wait already end at once. The thread of ringbus_listen() goes on, and so do open,
+ * close and control calls, which have a bound. With on false all wait again. Async-signal-safe,
+ * any thread; the node must not be closed meanwhile. NULL is allowed; no effect in a forked child.
+ */
+RINGBUS_API void ringbus_node_interrupt(struct ringbus_node *node, bool on);
 /* Gives pool memory that is not in use back to the system. */
 RINGBUS_API int ringbus_node_trim(struct ringbus_node *node);
 /* Largest payload in bytes that this bus carries. */
@@ -220,7 +229,9 @@ struct ringbus_node_stats {
 	uint64_t corrupt;	       /* pairs resynchronised */
 	uint64_t dead_peers;	       /* deaths of peers noticed */
 };
-/* This node's own counters. stats->size must be set by the caller. */
+/* This node's own counters, from zero at its join; any thread, costs a few loads. The caller sets
+ * stats->size to sizeof(*stats); no more than that is written. Figures of one call are not from
+ * one instant while other threads use the node. -EINVAL size not set, or over the library's. */
 RINGBUS_API int ringbus_node_stats(const struct ringbus_node *node,
 				   struct ringbus_node_stats *stats);
 

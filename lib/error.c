@@ -80,6 +80,7 @@ static const struct {
 	 "no ringbus service listens on this port; start ringbusd, or open with autostart"},
 	{EEXIST, "a live event or node has this name"},
 	{EFAULT, "the bus's memory was lost (region truncated)"},
+	{EINTR, "the wait was interrupted"},
 	{EINVAL, "invalid argument"},
 	{EMSGSIZE, "the payload is over the limit, or the buffer is too small"},
 	{ENFILE, "no free event; start the service with more --events"},

@@ -561,6 +561,8 @@ int ringbus_event_wait_subscribers(struct ringbus_event *event, unsigned count, 
 			return rb_fail(-ENOENT, "event '%s' does not exist", event->id);
 		if (mask_count(event->entry->deliver, event->node->slot) >= count)
 			return 0;
+		if (own_load(&event->node->interrupted))
+			return -EINTR;
 		if (rb_left_ns(deadline) == 0)
 			return rb_fail(-ETIMEDOUT, "'%s' has fewer than %u subscribers", event->id,
 				       count);

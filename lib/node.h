@@ -160,6 +160,8 @@ struct ringbus_node {
 	bool listening;
 	struct own_word stop;
 	uint64_t stop_last;
+	struct own_word interrupted; /* 1: nothing waits any more, but the listening thread */
+	bool heeds_interrupt;	     /* receive state: whoever receives is not that thread */
 	struct own_word signal_turn; /* bumped when receiving ends: signal waiters look again */
 	struct own_word signal_waiters;
 	struct own_word signal_sleepers; /* of these: in signal_turn's futex, or about to */

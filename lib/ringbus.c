@@ -67,7 +67,10 @@ int ringbus_wait(struct ringbus_node *node, uint64_t timeout_ns)
 		r = receive_begin(node);
 	if (r < 0)
 		return r;
+	node->heeds_interrupt = true;
 	r = node_guarded(node, dispatch_wait(node, rb_deadline_ns(timeout_ns)));
+	if (r == 0 && own_load(&node->interrupted) && !dispatch_pending(node))
+		r = -EINTR;
 	receive_end(node);
 	return r;
 }
@@ -77,6 +80,7 @@ static int pull(struct ringbus_node *node, struct ringbus_message *m, uint64_t t
 {
 	uint64_t deadline = 0;
 
+	node->heeds_interrupt = true;
 	for (;;) {
 		int r = dispatch_pull(node, m);
 
@@ -86,6 +90,8 @@ static int pull(struct ringbus_node *node, struct ringbus_message *m, uint64_t t
 			return node_guarded(node, 0);
 		if (timeout_ns == 0)
 			return -EAGAIN;
+		if (own_load(&node->interrupted))
+			return -EINTR;
 		if (deadline == 0)
 			deadline = rb_deadline_ns(timeout_ns);
 		r = dispatch_wait(node, deadline);
@@ -169,6 +175,7 @@ static void *listener(void *arg)
 	struct ringbus_node *node = arg;
 
 	own_store(&node->receiver, receive_thread()); /* ringbus_listen() took `receiving` for us */
+	node->heeds_interrupt = false;
 	while (!own_load(&node->stop) && !own_load(&node->close_wanted) &&
 	       !guard_condemned(node->region))
 		if (dispatch_poll(node, 0) == 0)
@@ -227,6 +234,28 @@ int ringbus_listen_stop(struct ringbus_node *node)
 	pthread_join(node->listener, NULL);
 	node->listening = false;
 	return 0;
+}
+
+/* Whoever looks at `interrupted` after its ASLEEP sees it, or is rung. errno is the interrupted
+ * thread's. */
+void ringbus_node_interrupt(struct ringbus_node *node, bool on)
+{
+	uint64_t inbox_last = 0, room_last = 0; /* epoch 0 is never slept in */
+	int saved = errno;
+
+	if (!node || region_forked(node->region))
+		return;
+	own_store(&node->interrupted, on);
+	/* sync BELL waker: interrupted before the looks at both bells; pairs BELL sleeper in
+	 * doorbell_prepare() */
+	shm_fence();
+	if (on) {
+		doorbell_ring(&node->bell->inbox, &inbox_last);
+		doorbell_ring(&node->bell->room, &room_last);
+		own_add(&node->signal_turn, 1);
+		doorbell_private_wake(&node->signal_turn);
+	}
+	errno = saved;
 }
 
 /* ---- borrows ---- */
@@ -358,17 +387,18 @@ int ringbus_node_stats(const struct ringbus_node *node, struct ringbus_node_stat
 {
 	int r = node_enter(node);
 	const struct layout_node *own;
-	size_t size;
+	struct ringbus_node_stats all;
 
 	if (r < 0)
 		return r;
-	if (!stats || stats->size > sizeof(*stats))
+	if (!stats || stats->size < sizeof(stats->size))
+		return rb_fail(-EINVAL, "stats->size is not set");
+	if (stats->size > sizeof(all))
 		return rb_fail(-EINVAL, "stats->size is that of a newer version of ringbus");
 	own = node->own;
-	size = stats->size;
 	/* relaxed, all: counters */
-	*stats = (struct ringbus_node_stats){
-		.size = size,
+	all = (struct ringbus_node_stats){
+		.size = stats->size,
 		.received = shm_load_relaxed(&own->received),
 		.received_bytes = shm_load_relaxed(&own->received_bytes),
 		.dropped_lossy = shm_load_relaxed(&own->dropped_lossy),
@@ -381,6 +411,7 @@ int ringbus_node_stats(const struct ringbus_node *node, struct ringbus_node_stat
 		.corrupt = shm_load_relaxed(&own->corrupt),
 		.dead_peers = shm_load_relaxed(&own->dead_peers),
 	};
-	send_count(node, &stats->sent, &stats->sent_bytes);
+	send_count(node, &all.sent, &all.sent_bytes);
+	memcpy(stats, &all, all.size); /* an older caller's struct is shorter */
 	return 0;
 }

@@ -437,6 +437,8 @@ static int wait_for_room(const struct attempt *a, uint64_t deadline_ns)
 		uint64_t left = rb_left_ns(deadline_ns);
 
 		r = try_locked(a); /* the look */
+		if (r == -EAGAIN && own_load(&node->interrupted))
+			r = -EINTR;
 		if (r == -EAGAIN && left > 0)
 			doorbell_sleep(&node->bell->room, prepared, rb_min(left, 10 * RB_MS));
 		doorbell_finish(&node->bell->room, prepared);

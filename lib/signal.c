@@ -96,7 +96,8 @@ static void sleep_for_signal(struct ringbus_node *node, uint64_t deadline_ns)
 {
 	uint64_t prepared = doorbell_prepare(&node->bell->inbox);
 
-	if (!signal_pending(node) && !own_load(&node->close_wanted))
+	if (!signal_pending(node) && !own_load(&node->close_wanted) &&
+	    !own_load(&node->interrupted))
 		doorbell_sleep(&node->bell->inbox, prepared,
 			       rb_min(rb_left_ns(deadline_ns), 100 * RB_MS));
 	doorbell_finish(&node->bell->inbox, prepared);
@@ -117,6 +118,10 @@ int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count, uint64_t tim
 		n = signal_take(node);
 		if (n > 0 || rb_left_ns(deadline) == 0)
 			break;
+		if (own_load(&node->interrupted)) {
+			r = -EINTR;
+			break;
+		}
 		if (receive_begin(node) == 0) {
 			sleep_for_signal(node, deadline);
 			receive_end(node);
@@ -133,6 +138,8 @@ int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count, uint64_t tim
 			break;
 	}
 	own_add(&node->signal_waiters, (uint64_t)-1);
+	if (r < 0)
+		return r;
 	if (n == 0)
 		return timeout_ns == 0 ? -EAGAIN : -ETIMEDOUT;
 	if (count)

@@ -52,6 +52,13 @@ bool dispatch_pending(struct ringbus_node *node)
 	return shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen;
 }
 
+/* Whoever receives is not to sleep any more. */
+static bool wait_is_over(const struct ringbus_node *node)
+{
+	return own_load(&node->stop) || own_load(&node->close_wanted) ||
+	       (node->heeds_interrupt && own_load(&node->interrupted));
+}
+
 /* Looks at hot rings and the node's own words for a while. */
 static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
 {
@@ -72,7 +79,7 @@ static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
 		     (node->on_signal || own_load_relaxed(&node->signal_waiters) > 0)))
 			return true;
 		receive_open_rings(node);
-		if (own_load_relaxed(&node->stop) || own_load_relaxed(&node->close_wanted))
+		if (wait_is_over(node))
 			return true;
 	} while (rb_now_ns() < end);
 	return false;
@@ -104,7 +111,7 @@ static int sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
 	int r;
 
 	dispatch_fence_senders(node);
-	if (dispatch_pending(node) || own_load(&node->stop) || own_load(&node->close_wanted)) {
+	if (dispatch_pending(node) || wait_is_over(node)) {
 		doorbell_finish(&node->bell->inbox, prepared);
 		return 0;
 	}
