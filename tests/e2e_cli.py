@@ -15,7 +15,7 @@ from cli_bus import LIMIT, main
 
 PIPE = subprocess.PIPE
 ALL_BYTES = bytes(range(256))
-VERBS = ("emit", "subscribe", "contact", "listen", "signal", "wait-signal", "ls")
+VERBS = ("emit", "subscribe", "contact", "listen", "signal", "wait-signal", "ls", "hz", "bw", "latency", "bench")
 
 
 def same(got, wanted, what=""):
@@ -264,7 +264,15 @@ def mistakes_exit_with_2(bus):
                       ("subscribe", "x", "-C", "-1"), ("subscribe", "x", "-W", "soon"), ("listen", "x"),
                       ("emit", "x", "y", "--lines"), ("emit", "x", "y", "--rate", "0"), ("contact",), ("signal",),
                       ("signal", "a", "b"), ("wait-signal", "x"), ("ls", "x"), ("ls", "-p", "0"),
-                      ("ls", "-p", "65536"), ("ls", "-p", "12x"), ("emit", "x", "--wait-subscribers", "many")):
+                      ("ls", "-p", "65536"), ("ls", "-p", "12x"), ("emit", "x", "--wait-subscribers", "many"),
+                      ("ls", "--count", "1"), ("ls", "--name", "x"), ("ls", "--color", "blue"), ("help", "nonsense"),
+                      ("emit", "x", "y", "--size", "1"), ("emit", "x", "--size", "1", "--file", "f"),
+                      ("emit", "x", "y", "--file", "f"), ("emit", "x", "--size", "1", "--lines"),
+                      ("emit", "x", "y", "--chunk", "2"), ("emit", "x", "--chunk", "0"), ("emit", "x", "--size", "-1"),
+                      ("emit", "x", "--lines", "--chunk", "2"), ("hz", "x", "--interval", "0"), ("bw", "x", "-w", "1"),
+                      ("latency",), ("latency", "a", "b"), ("latency", "a", "-C", "0"), ("latency", "a", "-s", "x"),
+                      ("bench", "x"), ("bench", "--size", "7"), ("bench", "--size", "8,,9"), ("bench", "--port", "1"),
+                      ("bench", "--duration", "1h")):
         result = bus.run("ringbus", *arguments)
         same(result.returncode, 2, (arguments, result))
         assert result.stderr and not result.stdout, (arguments, result)
@@ -287,8 +295,9 @@ def help_and_version_go_to_stdout(bus):
         result = bus.run("ringbus", verb, "--help")
         same((result.returncode, result.stderr), (0, b""), verb)
         assert b"Usage: ringbus " + verb.encode() in result.stdout
-        for option in ("--port", "--directory", "--json", "--timeout", "--count", "--no-autostart"):
-            assert option.encode() in result.stdout, (verb, option)
+        assert b"\nOptions:\n" in result.stdout and b"\nExamples:\n  $ ringbus " in result.stdout, verb
+        same(bus.run("ringbus", "help", verb).stdout, result.stdout)
+        same(bus.run("ringbus", verb, "-h").stdout, result.stdout)
 
 
 def interrupt_of_an_endless_verb_is_success(bus):

@@ -95,7 +95,8 @@ int cli_flush(void)
 		return outcome;
 	/* The cause is lost when an earlier write failed and the buffer is empty by now. */
 	error = errno ? errno : reader_gone() ? EPIPE : EIO;
-	outcome = error == EPIPE ? 1 : -error;
+	/* EINTR: a tool that was told to end, with a reader that does not read */
+	outcome = error == EPIPE || error == EINTR ? 1 : -error;
 	if (outcome < 0)
 		cli_error("cannot write to standard output: %s", strerror(error));
 	return outcome;

@@ -34,8 +34,8 @@ int cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Exit code for a negative errno code. */
 int cli_exit_code(int error);
-/* Flushes stdout. 0, 1 when its reader has gone (end quietly), or a negative errno code after
- * having said so. */
+/* Flushes stdout. 0; 1 when its reader has gone, or a signal came that this tool handles (end
+ * quietly); or a negative errno code after having said so. */
 int cli_flush(void);
 /* As cli_flush(), turned into the exit code of a tool that would otherwise end with status. */
 int cli_finish(int status);

@@ -1,16 +1,38 @@
-/* ringbus-bus.c: joining the bus, finding nodes and waiting, for the verbs of `ringbus`. */
+/* ringbus-bus.c: joining the bus, finding nodes, waiting and being stopped, for the verbs of
+ * `ringbus`. */
 #include "ringbus-verbs.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
-#include <time.h>
+#include <unistd.h>
 
 static volatile sig_atomic_t stop_asked;
+static int stop_pipe[2] = {-1, -1};
+static struct ringbus_node *volatile stop_node; /* what on_stop() interrupts */
 
+/* Whatever this process waits for ends: the library's waits by the call, polls by the pipe, reads
+ * and writes by EINTR. */
 static void on_stop(int number)
 {
+	int saved = errno;
 	(void)number;
 	stop_asked = 1;
+	if (write(stop_pipe[1], "", 1) < 0 && errno != EAGAIN)
+		_exit(CLI_FAILED);
+	ringbus_node_interrupt(stop_node, true);
+	errno = saved;
+}
+
+void stop_watch(void)
+{
+	/* a second Ctrl-C ends a process that, against all this, does not end at the first */
+	struct sigaction action = {.sa_handler = on_stop, .sa_flags = (int)SA_RESETHAND};
+	if (stop_pipe[0] < 0 && pipe2(stop_pipe, O_CLOEXEC | O_NONBLOCK) < 0)
+		return;
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
 }
 
 bool stopped(void)
@@ -24,23 +46,35 @@ uint64_t deadline_of(uint64_t ns)
 	return ns > UINT64_MAX - now ? UINT64_MAX : now + ns;
 }
 
-uint64_t slice_until(uint64_t deadline)
+uint64_t left_until(uint64_t deadline)
 {
-	uint64_t now = cli_now_ns();
-	if (now >= deadline)
-		return 0;
-	return deadline - now < SLICE_NS ? deadline - now : SLICE_NS;
+	uint64_t now;
+	if (deadline == UINT64_MAX)
+		return RINGBUS_FOREVER;
+	now = cli_now_ns();
+	return now >= deadline ? 0 : deadline - now;
 }
 
 void sleep_until(uint64_t deadline)
 {
+	struct pollfd stop = {.fd = stop_pipe[0], .events = POLLIN};
 	while (!stopped()) {
-		uint64_t left = slice_until(deadline);
-		struct timespec time = {.tv_nsec = (long)left};
+		uint64_t left = left_until(deadline);
+		struct timespec time = {.tv_sec = (time_t)(left / 1000000000),
+					.tv_nsec = (long)(left % 1000000000)};
 		if (left == 0)
 			return;
-		nanosleep(&time, NULL);
+		ppoll(&stop, 1, left == RINGBUS_FOREVER ? NULL : &time, NULL);
 	}
+}
+
+bool readable(int fd)
+{
+	struct pollfd in[] = {{.fd = stop_pipe[0], .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+	while (!stopped())
+		if (poll(in, COUNT_OF(in), -1) > 0 && in[1].revents != 0)
+			return true;
+	return false;
 }
 
 int call_failed(int error)
@@ -48,6 +82,11 @@ int call_failed(int error)
 	const char *detail = ringbus_error_detail();
 	cli_error("%s%s%s", ringbus_strerror(error), *detail ? ": " : "", detail);
 	return cli_exit_code(error);
+}
+
+int call_interrupted(void)
+{
+	return cli_error("interrupted");
 }
 
 static void on_log(int level, const char *text, void *user)
@@ -59,7 +98,6 @@ static void on_log(int level, const char *text, void *user)
 
 int call_open(struct call *call, struct ringbus_node **node)
 {
-	struct sigaction action = {.sa_handler = on_stop};
 	struct ringbus_node_options options = {
 		.size = sizeof options,
 		.port = call->port,
@@ -74,9 +112,15 @@ int call_open(struct call *call, struct ringbus_node **node)
 	r = ringbus_node_open(node, &options);
 	if (r < 0)
 		return call_failed(r);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
+	stop_node = *node;
+	stop_watch();
 	return 0;
+}
+
+void call_close(struct ringbus_node *node)
+{
+	stop_node = NULL;
+	ringbus_node_close(node);
 }
 
 static int find_once(struct ringbus_node *node, const char *who, struct ringbus_address *address)
@@ -93,14 +137,16 @@ static int find_once(struct ringbus_node *node, const char *who, struct ringbus_
 int call_find(struct call *call, struct ringbus_node *node, bool wait,
 	      struct ringbus_address *address)
 {
-	uint64_t timeout_ns = call->timeout_ns == UINT64_MAX ? DEFAULT_WAIT_NS : call->timeout_ns;
+	uint64_t timeout_ns = call->timeout_ns == NO_LIMIT ? DEFAULT_WAIT_NS : call->timeout_ns;
 	uint64_t deadline = deadline_of(timeout_ns);
 	for (;;) {
 		int r = find_once(node, call->argv[0], address);
 		if (r == 0)
 			return 0;
-		if (r != -ESRCH || !wait || stopped())
+		if (r != -ESRCH || !wait)
 			return call_failed(r);
+		if (stopped())
+			return call_interrupted();
 		if (cli_now_ns() >= deadline) {
 			cli_error("\"%s\" did not join the bus in time", call->argv[0]);
 			return CLI_TIMEOUT;

@@ -3,10 +3,6 @@
 
 #include "ringbus-verbs.h"
 
-const struct verb_option ls_options[] = {
-	{0, NULL, NULL, NULL},
-};
-
 static unsigned mask_count(const uint64_t *mask)
 {
 	unsigned n = 0;
@@ -151,7 +147,7 @@ static int list(struct call *call, struct ringbus_inspect *inspect)
 	return text_events(inspect);
 }
 
-int verb_ls(struct call *call)
+static int run_ls(struct call *call)
 {
 	struct ringbus_inspect *inspect;
 	int letter = call_option(call);
@@ -165,3 +161,14 @@ int verb_ls(struct call *call)
 	ringbus_inspect_close(inspect);
 	return r < 0 ? call_failed(r) : CLI_OK;
 }
+
+const struct verb verb_ls = {
+	.name = "ls",
+	.operands = "",
+	.help = "list the nodes and events of the bus",
+	.more = "Reads the bus without joining it.",
+	.examples = "  $ ringbus ls\n"
+		    "  $ ringbus ls --json --port 54122\n",
+	.has_bus = true,
+	.run = run_ls,
+};

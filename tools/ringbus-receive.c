@@ -1,7 +1,8 @@
-/* ringbus-receive.c: the verbs that receive: subscribe, listen and wait-signal. */
+/* ringbus-receive.c: the verbs that print what they receive: subscribe, listen and wait-signal. */
 #include "ringbus-verbs.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,29 +10,24 @@
 enum receive_letter {
 	LETTER_LOSSY = 300,
 	LETTER_STRICT,
+	LETTER_LITERAL,
+	LETTER_ECHO,
 };
 
-#define SINK_OPTIONS                                                                          \
-	{'f', "format", "FORMAT", "raw, line (a newline after each; the default) or json"},   \
-		{'s', "show-sender", NULL, "PID SLOT:GENERATION and a tab before each line"}, \
-	{                                                                                     \
-		LETTER_STRICT, "strict", NULL, "exit 5 if messages were lost"                 \
+#define ECHO_WAIT_NS UINT64_C(1000000000) /* for room at the one who is answered */
+
+#define FORMAT_OPTION                                                                      \
+	{                                                                                  \
+		'f', "format", "FORMAT", "raw, line (a newline after each) or json (line)" \
 	}
-
-const struct verb_option subscribe_options[] = {
-	{LETTER_LOSSY, "lossy", NULL, "miss messages rather than hold an emitter back"},
-	SINK_OPTIONS,
-	{0, NULL, NULL, NULL},
-};
-
-const struct verb_option listen_options[] = {
-	SINK_OPTIONS,
-	{0, NULL, NULL, NULL},
-};
-
-const struct verb_option wait_signal_options[] = {
-	{0, NULL, NULL, NULL},
-};
+#define SENDER_OPTION                                                                      \
+	{                                                                                  \
+		's', "show-sender", NULL, "PID SLOT:GENERATION and a tab before each line" \
+	}
+#define STRICT_OPTION                                                         \
+	{                                                                     \
+		LETTER_STRICT, "strict", NULL, "exit 5 if messages were lost" \
+	}
 
 enum format {
 	FORMAT_LINE,
@@ -43,12 +39,14 @@ enum format {
 struct sink {
 	struct call *call;
 	struct ringbus_node *node;
-	enum ringbus_kind kind;
+	struct follow *follow; /* NULL: contacts */
 	enum format format;
 	bool show_sender;
+	bool show_event;
 	bool strict;
+	bool echo;
 	bool lossy;
-	unsigned live; /* subscriptions that are not over */
+	bool literal;
 	uint64_t taken;
 	uint64_t lost;
 };
@@ -75,10 +73,16 @@ static bool sink_parse(struct sink *sink)
 			return false;
 		else if (letter == 's')
 			sink->show_sender = true;
+		else if (letter == 'e')
+			sink->show_event = true;
 		else if (letter == LETTER_STRICT)
 			sink->strict = true;
 		else if (letter == LETTER_LOSSY)
 			sink->lossy = true;
+		else if (letter == LETTER_LITERAL)
+			sink->literal = true;
+		else if (letter == LETTER_ECHO)
+			sink->echo = true;
 	}
 	if (call->json)
 		sink->format = FORMAT_JSON;
@@ -89,8 +93,8 @@ static bool sink_parse(struct sink *sink)
 static void json_open(struct sink *sink, struct cli_json *json,
 		      const struct ringbus_message *message)
 {
-	bool event = sink->kind == RINGBUS_EVENT;
-	cli_json_begin(json, stdout, event ? "ringbus.subscribe/1" : "ringbus.listen/1", false);
+	cli_json_begin(json, stdout, sink->follow ? "ringbus.subscribe/1" : "ringbus.listen/1",
+		       false);
 	if (message->kind == RINGBUS_EVENT)
 		cli_json_string(json, "event", ringbus_event_id(message->event));
 	cli_json_object(json, "sender");
@@ -136,11 +140,23 @@ static bool sink_write(struct sink *sink, const struct ringbus_message *message)
 	if (sink->show_sender)
 		printf("%s%u %u:%u%s\t", cli_colour(CLI_DIM), sender->pid, sender->slot,
 		       sender->generation, cli_colour(CLI_PLAIN));
+	if (sink->show_event)
+		printf("%s%s%s\t", cli_colour(CLI_DIM), ringbus_event_id(message->event),
+		       cli_colour(CLI_PLAIN));
 	if (message->size)
 		fwrite(message->data, 1, message->size, stdout);
 	if (sink->format == FORMAT_LINE)
 		putchar('\n');
 	return true;
+}
+
+/* Sends a message back. Who asked and left, or does not read, does not end the answering. */
+static void answer(struct sink *sink, const struct ringbus_message *message)
+{
+	int r = ringbus_contact_address(sink->node, &message->sender, message->data, message->size,
+					ECHO_WAIT_NS);
+	if (r < 0 && r != -EINTR && sink->call->verbose)
+		cli_note("no answer to process %u: %s", message->sender.pid, ringbus_strerror(r));
 }
 
 static void sink_lost(struct sink *sink, const struct ringbus_message *message, uint64_t count)
@@ -162,7 +178,8 @@ static void sink_notice(struct sink *sink, const struct ringbus_message *message
 			write_json_lost(sink, message);
 		break;
 	case RINGBUS_EVENT_DISSOLVED:
-		sink->live--;
+		if (sink->follow)
+			follow_ended(sink->follow, message);
 		if (!sink->call->quiet)
 			cli_note("event %s was dissolved", id);
 		break;
@@ -179,31 +196,16 @@ static void sink_notice(struct sink *sink, const struct ringbus_message *message
 	}
 }
 
-/* The next message; what was written goes out before this sleeps. 0, or a negative errno code. */
-static int sink_next(struct sink *sink, struct ringbus_message *message, uint64_t deadline)
-{
-	int r = ringbus_next(sink->node, message, 0);
-	while (r == -EAGAIN || r == -ETIMEDOUT) {
-		uint64_t slice = slice_until(deadline);
-		if (cli_flush() != 0)
-			return -EPIPE;
-		if (stopped())
-			return -EINTR;
-		if (slice == 0)
-			return -ETIMEDOUT;
-		r = ringbus_next(sink->node, message, slice);
-	}
-	return r;
-}
-
 static int sink_end(struct sink *sink, int r)
 {
 	int status = CLI_OK;
-	bool unmet = sink->call->count != UINT64_MAX && sink->taken < sink->call->count;
+	bool unmet = sink->call->count != NO_LIMIT && sink->taken < sink->call->count;
 	if (r == -ETIMEDOUT) {
 		status = CLI_TIMEOUT;
 		if (!sink->call->quiet)
 			cli_note("timed out after %llu messages", (unsigned long long)sink->taken);
+	} else if (r == -EINTR && unmet) {
+		status = call_interrupted();
 	} else if (r < 0 && r != -EPIPE && r != -EINTR) {
 		status = call_failed(r);
 	} else if (r == 0 && unmet) {
@@ -214,59 +216,66 @@ static int sink_end(struct sink *sink, int r)
 	return status;
 }
 
+static int sink_take(struct sink *sink, const struct ringbus_message *message)
+{
+	if (message->kind == RINGBUS_NOTICE) {
+		sink_notice(sink, message);
+		return 0;
+	}
+	if (message->kind != (sink->follow ? RINGBUS_EVENT : RINGBUS_CONTACT))
+		return 0;
+	sink_lost(sink, message, message->lost);
+	sink->taken++;
+	if (sink->echo) {
+		answer(sink, message);
+		return 0;
+	}
+	if (!sink_write(sink, message))
+		return -ENOMEM;
+	return ferror(stdout) ? -EPIPE : 0;
+}
+
 static int sink_run(struct sink *sink)
 {
 	uint64_t deadline = deadline_of(sink->call->timeout_ns);
 	struct ringbus_message message = {0};
 	int r = 0;
-	while (r == 0 && sink->taken < sink->call->count && sink->live > 0 && !stopped()) {
-		r = sink_next(sink, &message, deadline);
-		if (r < 0)
-			break;
-		r = 0;
-		if (message.kind == RINGBUS_NOTICE) {
-			sink_notice(sink, &message);
-			continue;
-		}
-		if (message.kind != sink->kind)
-			continue;
-		sink_lost(sink, &message, message.lost);
-		if (!sink_write(sink, &message))
-			r = -ENOMEM;
-		else if (ferror(stdout))
-			r = -EPIPE;
-		sink->taken++;
+	while (r == 0 && sink->taken < sink->call->count &&
+	       !(sink->follow && follow_over(sink->follow))) {
+		if (stopped())
+			r = -EINTR;
+		else
+			r = receive_next(sink->node, sink->follow, &message, deadline);
+		if (r == 0)
+			r = sink_take(sink, &message);
 	}
-	return sink_end(sink, stopped() && r == 0 ? -EINTR : r);
+	return sink_end(sink, r);
 }
 
-int verb_subscribe(struct call *call)
+static int run_subscribe(struct call *call)
 {
-	struct sink sink = {.call = call, .kind = RINGBUS_EVENT};
-	struct ringbus_subscribe_options options = {.size = sizeof options};
-	int status, r = 0;
+	struct follow follow = {0};
+	struct sink sink = {.call = call, .follow = &follow};
+	int status, r;
 	if (!sink_parse(&sink) || !call_operands(call, 1, 65535))
 		return call->status;
-	options.lossy = sink.lossy;
 	status = call_open(call, &sink.node);
 	if (status)
 		return status;
-	for (int i = 0; r == 0 && i < call->argc; i++) {
-		struct ringbus_event *event;
-		r = ringbus_subscribe(&event, sink.node, call->argv[i], &options);
-		if (r == 0)
-			sink.live++;
-		if (r == 0 && call->verbose)
-			cli_note("subscribed to %s", call->argv[i]);
-	}
+	follow.node = sink.node;
+	follow.lossy = sink.lossy;
+	follow.literal = sink.literal;
+	follow.verbose = call->verbose;
+	r = follow_open(&follow, call);
 	status = r < 0 ? call_failed(r) : sink_run(&sink);
-	ringbus_node_close(sink.node);
+	follow_close(&follow);
+	call_close(sink.node);
 	return status;
 }
 
-int verb_listen(struct call *call)
+static int run_listen(struct call *call)
 {
-	struct sink sink = {.call = call, .kind = RINGBUS_CONTACT, .live = 1};
+	struct sink sink = {.call = call};
 	struct ringbus_address self = {0};
 	int status;
 	if (!sink_parse(&sink) || !call_operands(call, 0, 0))
@@ -279,7 +288,7 @@ int verb_listen(struct call *call)
 		cli_note("listening as process %u, slot %u:%u", self.pid, self.slot,
 			 self.generation);
 	status = sink_run(&sink);
-	ringbus_node_close(sink.node);
+	call_close(sink.node);
 	return status;
 }
 
@@ -287,21 +296,35 @@ int verb_listen(struct call *call)
 static int signals_take(struct call *call, struct ringbus_node *node, uint64_t *total)
 {
 	uint64_t deadline = deadline_of(call->timeout_ns);
-	uint64_t wanted = call->count == UINT64_MAX ? 1 : call->count;
-	while (*total < wanted && !stopped()) {
-		uint64_t slice = slice_until(deadline), count = 0;
-		int r = ringbus_signal_wait(node, &count, slice);
+	uint64_t wanted = call->count == NO_LIMIT ? 1 : call->count;
+	while (*total < wanted) {
+		uint64_t count = 0;
+		int r = ringbus_signal_wait(node, &count, left_until(deadline));
 		if (r == 0)
 			*total += count;
+		else if (r == -EINTR)
+			return call_interrupted();
 		else if (r != -EAGAIN && r != -ETIMEDOUT)
 			return call_failed(r);
-		else if (cli_now_ns() >= deadline)
+		else if (left_until(deadline) == 0)
 			return CLI_TIMEOUT;
 	}
 	return CLI_OK;
 }
 
-int verb_wait_signal(struct call *call)
+static void signals_print(struct call *call, uint64_t total)
+{
+	struct cli_json json;
+	if (!call->json) {
+		printf("%llu\n", (unsigned long long)total);
+		return;
+	}
+	cli_json_begin(&json, stdout, "ringbus.wait-signal/1", cli_is_tty());
+	cli_json_u64(&json, "count", total);
+	cli_json_end(&json);
+}
+
+static int run_wait_signal(struct call *call)
 {
 	struct ringbus_node *node;
 	struct ringbus_address self = {0};
@@ -317,18 +340,79 @@ int verb_wait_signal(struct call *call)
 	if (call->verbose)
 		cli_note("waiting as process %u, slot %u:%u", self.pid, self.slot, self.generation);
 	status = signals_take(call, node, &total);
-	if (status == CLI_OK || status == CLI_TIMEOUT) {
-		struct cli_json json;
-		if (call->json) {
-			cli_json_begin(&json, stdout, "ringbus.wait-signal/1", cli_is_tty());
-			cli_json_u64(&json, "count", total);
-			cli_json_end(&json);
-		} else {
-			printf("%llu\n", (unsigned long long)total);
-		}
-	}
+	if (status == CLI_OK || status == CLI_TIMEOUT)
+		signals_print(call, total);
 	if (status == CLI_TIMEOUT && !call->quiet)
 		cli_note("timed out after %llu signals", (unsigned long long)total);
-	ringbus_node_close(node);
+	call_close(node);
 	return status;
 }
+
+static const struct verb_option subscribe_options[] = {
+	FORMAT_OPTION,
+	SENDER_OPTION,
+	{'e', "show-event", NULL, "the event's name and a tab before each line"},
+	{LETTER_LITERAL, "literal", NULL, "* and ? in names stand for themselves"},
+	{LETTER_LOSSY, "lossy", NULL, "miss messages rather than hold an emitter back"},
+	STRICT_OPTION,
+	{0, NULL, NULL, NULL},
+};
+
+const struct verb verb_subscribe = {
+	.name = "subscribe",
+	.operands = "EVENT...",
+	.help = "print the messages of events",
+	.more = "An EVENT need not exist yet. In an EVENT, * stands for any characters and ? for\n"
+		"one; such a pattern means all events that match, now and later: one that is "
+		"created\n"
+		"later is joined when its creation is seen, and what was emitted before is not\n"
+		"printed. Without patterns the verb ends when all its events were dissolved.",
+	.examples = "  $ ringbus subscribe news\n"
+		    "  $ ringbus subscribe 'sensor.*' --json --count 100\n"
+		    "  $ ringbus subscribe blob --format raw --count 1 >copy\n",
+	.count_help = "end after N messages",
+	.timeout_help = "end with 4 after TIME: 2, 0.5 (seconds), 250ms, 5m (no limit)",
+	.has_bus = true,
+	.has_node = true,
+	.run = run_subscribe,
+	.options = subscribe_options,
+};
+
+static const struct verb_option listen_options[] = {
+	FORMAT_OPTION,
+	SENDER_OPTION,
+	STRICT_OPTION,
+	{LETTER_ECHO, "echo", NULL, "send each message back to its sender, print nothing"},
+	{0, NULL, NULL, NULL},
+};
+
+const struct verb verb_listen = {
+	.name = "listen",
+	.operands = "",
+	.help = "print the messages sent to this node",
+	.more = "Prints direct messages, as \"ringbus contact\" sends them. With --echo it "
+		"answers\n"
+		"\"ringbus latency\".",
+	.examples = "  $ ringbus listen --name alice\n"
+		    "  $ ringbus listen --name mirror --echo\n",
+	.count_help = "end after N messages",
+	.timeout_help = "end with 4 after TIME: 2, 0.5 (seconds), 250ms, 5m (no limit)",
+	.has_bus = true,
+	.has_node = true,
+	.run = run_listen,
+	.options = listen_options,
+};
+
+const struct verb verb_wait_signal = {
+	.name = "wait-signal",
+	.operands = "",
+	.help = "wait for signals and print how many came",
+	.more = "Signals count: several that came together are taken together, so the number that\n"
+		"is printed may be over N.",
+	.examples = "  $ ringbus wait-signal --name bob --count 3\n",
+	.count_help = "wait until N signals have come (1)",
+	.timeout_help = "end with 4 after TIME: 2, 0.5 (seconds), 250ms, 5m (no limit)",
+	.has_bus = true,
+	.has_node = true,
+	.run = run_wait_signal,
+};

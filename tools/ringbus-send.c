@@ -2,38 +2,15 @@
 #include "ringbus-verbs.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum send_letter {
 	LETTER_SINGLE = 300,
 	LETTER_WAIT_SUBSCRIBERS,
 	LETTER_WAIT,
-};
-
-#define FEED_OPTIONS                                                             \
-	{'l', "lines", NULL, "send each line of standard input as one message"}, \
-	{                                                                        \
-		'r', "rate", "N", "send at most N messages a second"             \
-	}
-
-const struct verb_option emit_options[] = {
-	{LETTER_SINGLE, "single", NULL, "create the event so that only this process emits it"},
-	{LETTER_WAIT_SUBSCRIBERS, "wait-subscribers", "N", "wait first until N others subscribe"},
-	FEED_OPTIONS,
-	{0, NULL, NULL, NULL},
-};
-
-const struct verb_option contact_options[] = {
-	{LETTER_WAIT, "wait", NULL, "wait first until the node is on the bus"},
-	FEED_OPTIONS,
-	{0, NULL, NULL, NULL},
-};
-
-const struct verb_option signal_options[] = {
-	{LETTER_WAIT, "wait", NULL, "wait first until the node is on the bus"},
-	{0, NULL, NULL, NULL},
+	LETTER_CHUNK,
 };
 
 /* Where messages come from and where they go. */
@@ -42,134 +19,168 @@ struct feed {
 	struct ringbus_node *node;
 	struct ringbus_event *event; /* NULL: a contact to the address */
 	struct ringbus_address to;
-	const char *payload; /* NULL: standard input */
+	const char *payload; /* NULL: from file */
+	const char *file;    /* NULL: standard input */
+	uint64_t size;	     /* of made-up payloads, when has_size */
+	uint64_t chunk;	     /* bytes of input a message; 0: not so */
+	bool has_size;
 	bool lines;
 	bool wait;
 	bool single;
+	bool unread; /* what failed is the input */
 	uint64_t wait_subscribers;
 	uint64_t rate; /* messages a second; 0 as fast as may be */
 	uint64_t sent;
 	uint64_t bytes;
 	uint64_t receivers; /* of the last message */
 	uint64_t start;
+	struct progress progress;
 };
 
-/* True when letter was one of the feed's options; a mistake is left in call->status. */
-static bool feed_option(struct feed *feed, int letter)
+/* Takes an option of the feed; a mistake is left in call->status. */
+static void feed_option(struct feed *feed, int letter)
 {
 	struct call *call = feed->call;
 	switch (letter) {
 	case 'l':
 		feed->lines = true;
-		return true;
+		break;
 	case 'r':
 		if (!cli_parse_u64(optarg, 1, 1000000000, &feed->rate))
 			call->status =
 				cli_usage_error("\"%s\" is not a rate (messages a second)", optarg);
-		return true;
+		break;
+	case 's':
+		feed->has_size = true;
+		if (!cli_parse_size(optarg, &feed->size) || feed->size > SIZE_MAX / 2)
+			call->status =
+				cli_usage_error("\"%s\" is not a size (100, 4k, 1M)", optarg);
+		break;
+	case 'f':
+		feed->file = optarg;
+		break;
+	case LETTER_CHUNK:
+		if (!cli_parse_size(optarg, &feed->chunk) || feed->chunk == 0 ||
+		    feed->chunk > SIZE_MAX / 2)
+			call->status =
+				cli_usage_error("\"%s\" is not a size (100, 4k, 1M)", optarg);
+		break;
 	case LETTER_WAIT:
 		feed->wait = true;
-		return true;
+		break;
 	case LETTER_SINGLE:
 		feed->single = true;
-		return true;
+		break;
 	case LETTER_WAIT_SUBSCRIBERS:
 		if (!cli_parse_u64(optarg, 0, 256, &feed->wait_subscribers))
 			call->status =
 				cli_usage_error("\"%s\" is not a number of subscribers", optarg);
-		return true;
-	default:
-		return false;
+		break;
 	}
 }
 
 static uint64_t timeout_of(const struct call *call)
 {
-	return call->timeout_ns == UINT64_MAX ? DEFAULT_WAIT_NS : call->timeout_ns;
+	return call->timeout_ns == NO_LIMIT ? DEFAULT_WAIT_NS : call->timeout_ns;
 }
 
-/* Sends one message, in slices, so that Ctrl-C ends a send to a full ring. A slice that failed sent
- * nothing. */
-static int feed_send(struct feed *feed, const void *data, size_t size)
+/* One send waits at most RINGBUS_SEND_MAX_NS; a longer --timeout takes several. A send that failed
+ * sent nothing. */
+static int send_within(struct feed *feed, const void *data, size_t size)
 {
 	uint64_t deadline = deadline_of(timeout_of(feed->call));
+	int r;
+	do {
+		uint64_t left = left_until(deadline);
+		r = feed->event ? ringbus_emit(feed->event, data, size, left)
+				: ringbus_contact_address(feed->node, &feed->to, data, size, left);
+		if (r == -EAGAIN)
+			r = -ETIMEDOUT;
+	} while (r == -ETIMEDOUT && left_until(deadline) > 0);
+	return r;
+}
+
+static int feed_send(struct feed *feed, const void *data, size_t size)
+{
 	int r;
 	if (feed->rate) {
 		double pause_ns = (double)feed->sent * 1e9 / (double)feed->rate;
 		sleep_until(feed->start + (uint64_t)pause_ns);
-		if (stopped())
-			return -EINTR;
 	}
-	do {
-		uint64_t slice = slice_until(deadline);
-		r = feed->event ? ringbus_emit(feed->event, data, size, slice)
-				: ringbus_contact_address(feed->node, &feed->to, data, size, slice);
-		if (r == -EAGAIN)
-			r = -ETIMEDOUT;
-	} while (r == -ETIMEDOUT && !stopped() && cli_now_ns() < deadline);
+	if (stopped())
+		return -EINTR;
+	r = send_within(feed, data, size);
 	if (r < 0)
-		return r == -ETIMEDOUT && stopped() ? -EINTR : r;
+		return r;
 	feed->sent++;
 	feed->bytes += size;
 	feed->receivers = feed->event ? (uint64_t)r : 1;
+	progress_show(&feed->progress, feed->sent, feed->bytes);
 	return 0;
 }
 
-static int feed_lines(struct feed *feed)
+/* Each line or chunk of the input is a message; at most --count. */
+static int feed_parts(struct feed *feed, struct input *input)
 {
-	char *line = NULL;
-	size_t capacity = 0;
+	const char *data;
+	size_t size;
 	int r = 0;
-	while (r == 0 && feed->sent < feed->call->count && !stopped()) {
-		ssize_t length = getline(&line, &capacity, stdin);
-		if (length < 0)
+	feed->progress.total_bytes = feed->call->count == NO_LIMIT ? input->size : 0;
+	while (r == 0 && feed->sent < feed->call->count) {
+		r = feed->lines ? input_line(input, &data, &size)
+				: input_chunk(input, (size_t)feed->chunk, &data, &size);
+		if (r <= 0) {
+			feed->unread = r < 0;
 			break;
-		if (line[length - 1] == '\n')
-			length--;
-		r = feed_send(feed, line, (size_t)length);
+		}
+		r = feed_send(feed, data, size);
 	}
-	if (r == 0 && ferror(stdin) && !stopped())
-		r = -EIO;
-	free(line);
-	return r == -EINTR ? 0 : r;
+	return r;
 }
 
 /* Sends the same payload --count times (0: without end). */
 static int feed_payload(struct feed *feed, const void *data, size_t size)
 {
-	uint64_t count = feed->call->count == UINT64_MAX ? 1 : feed->call->count;
+	uint64_t count = feed->call->count == NO_LIMIT ? 1 : feed->call->count;
 	int r = 0;
+	feed->progress.total_messages = count;
 	while (r == 0 && (count == 0 || feed->sent < count))
-		r = stopped() ? -EINTR : feed_send(feed, data, size);
+		r = feed_send(feed, data, size);
 	return r == -EINTR && count == 0 ? 0 : r;
 }
 
-/* Sends all of standard input as one message. */
-static int feed_stdin(struct feed *feed)
+static int feed_input(struct feed *feed)
 {
-	size_t max = ringbus_node_payload_max(feed->node);
-	size_t capacity = 1 << 16, size = 0, n = 1;
-	char *data = malloc(capacity);
-	int r = 0;
-	while (data && r == 0 && n > 0 && size <= max) {
-		if (size == capacity) {
-			char *larger = realloc(data, capacity * 2);
-			if (!larger) {
-				r = -ENOMEM;
-				break;
-			}
-			data = larger;
-			capacity *= 2;
-		}
-		n = fread(data + size, 1, capacity - size, stdin);
-		size += n;
-		if (n == 0 && ferror(stdin))
-			r = stopped() ? -EINTR : -EIO;
+	struct input input;
+	const char *data;
+	size_t size;
+	int r = input_open(&input, feed->file);
+	feed->unread = r < 0;
+	if (r == 0 && (feed->lines || feed->chunk)) {
+		r = feed_parts(feed, &input);
+	} else if (r == 0) {
+		r = input_all(&input, ringbus_node_payload_max(feed->node), &data, &size);
+		feed->unread = r < 0;
+		if (r > 0)
+			r = feed_payload(feed, data, size);
 	}
+	input_close(&input);
+	return r;
+}
+
+/* The alphabet over and over, so that a terminal survives it. */
+static int feed_made_up(struct feed *feed)
+{
+	char *data;
+	int r;
+	if (feed->size > ringbus_node_payload_max(feed->node))
+		return -EMSGSIZE;
+	data = malloc((size_t)feed->size + 1);
 	if (!data)
-		r = -ENOMEM;
-	if (r == 0)
-		r = feed_payload(feed, data, size);
+		return -ENOMEM;
+	for (size_t i = 0; i < feed->size; i++)
+		data[i] = (char)('a' + i % 26);
+	r = feed_payload(feed, data, (size_t)feed->size);
 	free(data);
 	return r;
 }
@@ -177,31 +188,22 @@ static int feed_stdin(struct feed *feed)
 static int feed_failed(struct feed *feed, int error)
 {
 	struct ringbus_address who;
+	const char *from = feed->file && strcmp(feed->file, "-") ? feed->file : "standard input";
 	if (error == -EINTR)
-		return cli_error("interrupted");
-	if (error == -EIO)
-		return cli_error("cannot read standard input");
+		return call_interrupted();
+	if (feed->unread)
+		return cli_error("cannot read %s: %s", from, strerror(-error));
 	error = call_failed(error);
 	if (error == CLI_TIMEOUT && ringbus_node_held_back_by(feed->node, &who) == 0)
 		cli_note("held back by process %u, slot %u:%u", who.pid, who.slot, who.generation);
 	return error;
 }
 
-static int feed_run(struct feed *feed)
+static void feed_print(struct feed *feed)
 {
 	struct call *call = feed->call;
-	int r;
-	feed->start = cli_now_ns();
-	if (feed->lines)
-		r = feed_lines(feed);
-	else if (feed->payload)
-		r = feed_payload(feed, feed->payload, strlen(feed->payload));
-	else
-		r = feed_stdin(feed);
-	if (r < 0)
-		return feed_failed(feed, r);
+	struct cli_json json;
 	if (call->json) {
-		struct cli_json json;
 		const char *schema = feed->event ? "ringbus.emit/1" : "ringbus.contact/1";
 		cli_json_begin(&json, stdout, schema, cli_is_tty());
 		cli_json_u64(&json, "sent", feed->sent);
@@ -213,6 +215,23 @@ static int feed_run(struct feed *feed)
 			 (unsigned long long)feed->sent, (unsigned long long)feed->bytes,
 			 (unsigned long long)feed->receivers);
 	}
+}
+
+static int feed_run(struct feed *feed)
+{
+	int r;
+	feed->start = cli_now_ns();
+	progress_start(&feed->progress, !feed->call->quiet);
+	if (feed->has_size)
+		r = feed_made_up(feed);
+	else if (feed->payload)
+		r = feed_payload(feed, feed->payload, strlen(feed->payload));
+	else
+		r = feed_input(feed);
+	progress_end(&feed->progress);
+	if (r < 0)
+		return feed_failed(feed, r);
+	feed_print(feed);
 	return CLI_OK;
 }
 
@@ -221,17 +240,22 @@ static bool feed_parse(struct feed *feed)
 {
 	struct call *call = feed->call;
 	int letter;
-	while ((letter = call_option(call)) > 0)
-		if (feed_option(feed, letter) && call->status != CLI_OK)
+	while ((letter = call_option(call)) > 0) {
+		feed_option(feed, letter);
+		if (call->status != CLI_OK)
 			return false;
+	}
 	if (letter < 0 || !call_operands(call, 1, 2))
 		return false;
 	feed->payload = call->argv[1];
-	if (feed->payload && feed->lines) {
-		call->status = cli_usage_error("--lines and a payload exclude each other");
-		return false;
-	}
-	return true;
+	if (!!feed->payload + feed->has_size + !!feed->file > 1)
+		call->status = cli_usage_error("PAYLOAD, --size and --file exclude each other");
+	else if ((feed->payload || feed->has_size) && (feed->lines || feed->chunk))
+		call->status = cli_usage_error("--lines and --chunk are for --file and standard "
+					       "input");
+	else if (feed->lines && feed->chunk)
+		call->status = cli_usage_error("--lines and --chunk exclude each other");
+	return call->status == CLI_OK;
 }
 
 /* Creates the event, or joins it where others hold it already. */
@@ -260,22 +284,7 @@ static int emit_open(struct feed *feed)
 	return r;
 }
 
-static int emit_wait(struct feed *feed)
-{
-	uint64_t deadline = deadline_of(timeout_of(feed->call));
-	int r;
-	if (feed->wait_subscribers == 0)
-		return 0;
-	do {
-		r = ringbus_event_wait_subscribers(feed->event, (unsigned)feed->wait_subscribers,
-						   slice_until(deadline));
-		if (r == -EAGAIN)
-			r = -ETIMEDOUT;
-	} while (r == -ETIMEDOUT && !stopped() && cli_now_ns() < deadline);
-	return r == -ETIMEDOUT && stopped() ? -EINTR : r;
-}
-
-int verb_emit(struct call *call)
+static int run_emit(struct call *call)
 {
 	struct feed feed = {.call = call};
 	int status, r;
@@ -285,17 +294,15 @@ int verb_emit(struct call *call)
 	if (status)
 		return status;
 	r = emit_open(&feed);
-	if (r == 0) {
-		r = emit_wait(&feed);
-		status = r == 0 ? feed_run(&feed) : feed_failed(&feed, r);
-	} else {
-		status = call_failed(r);
-	}
-	ringbus_node_close(feed.node);
+	if (r == 0 && feed.wait_subscribers > 0)
+		r = ringbus_event_wait_subscribers(feed.event, (unsigned)feed.wait_subscribers,
+						   timeout_of(call));
+	status = r == 0 ? feed_run(&feed) : feed_failed(&feed, r);
+	call_close(feed.node);
 	return status;
 }
 
-int verb_contact(struct call *call)
+static int run_contact(struct call *call)
 {
 	struct feed feed = {.call = call};
 	int status;
@@ -307,22 +314,22 @@ int verb_contact(struct call *call)
 	status = call_find(call, feed.node, feed.wait, &feed.to);
 	if (status == CLI_OK)
 		status = feed_run(&feed);
-	ringbus_node_close(feed.node);
+	call_close(feed.node);
 	return status;
 }
 
 static int signal_send(struct call *call, struct ringbus_node *node, bool wait)
 {
-	uint64_t count = call->count == UINT64_MAX ? 1 : call->count;
+	uint64_t count = call->count == NO_LIMIT ? 1 : call->count;
 	struct ringbus_address to;
+	struct cli_json json;
 	int status = call_find(call, node, wait, &to);
-	for (uint64_t i = 0; status == CLI_OK && i < count && !stopped(); i++) {
-		int r = ringbus_signal_address(node, &to);
+	for (uint64_t i = 0; status == CLI_OK && i < count; i++) {
+		int r = stopped() ? -EINTR : ringbus_signal_address(node, &to);
 		if (r < 0)
-			status = call_failed(r);
+			status = r == -EINTR ? call_interrupted() : call_failed(r);
 	}
 	if (status == CLI_OK && call->json) {
-		struct cli_json json;
 		cli_json_begin(&json, stdout, "ringbus.signal/1", cli_is_tty());
 		cli_json_u64(&json, "sent", count);
 		cli_json_end(&json);
@@ -330,7 +337,7 @@ static int signal_send(struct call *call, struct ringbus_node *node, bool wait)
 	return status;
 }
 
-int verb_signal(struct call *call)
+static int run_signal(struct call *call)
 {
 	struct ringbus_node *node;
 	bool wait = false;
@@ -343,6 +350,91 @@ int verb_signal(struct call *call)
 	if (status)
 		return status;
 	status = signal_send(call, node, wait);
-	ringbus_node_close(node);
+	call_close(node);
 	return status;
 }
+
+#define FEED_OPTIONS                                                                         \
+	{'f', "file", "PATH", "send this file instead of standard input; - is that"},        \
+		{'l', "lines", NULL, "send each line of the input as one message"},          \
+		{LETTER_CHUNK, "chunk", "SIZE", "send the input in messages of SIZE bytes"}, \
+		{'s', "size", "SIZE", "send SIZE made-up bytes: 100, 4k, 1M"},               \
+	{                                                                                    \
+		'r', "rate", "N", "send at most N messages a second (no limit)"              \
+	}
+#define WAIT_OPTION                                                                  \
+	{                                                                            \
+		LETTER_WAIT, "wait", NULL, "wait first until the node is on the bus" \
+	}
+#define SEND_TIMEOUT "wait at most TIME for room or peers: 2, 250ms, 5m (60)"
+#define FEED_COUNT "send the payload N times (1; 0: for ever), or at most N lines or chunks"
+#define FEED_MORE                                                                                \
+	"The payload is PAYLOAD, made up (--size), or what is in a file or on standard input:\n" \
+	"all of it as one message, or in lines or chunks. A long transfer shows its progress\n"  \
+	"on standard error when that is a terminal."
+
+static const struct verb_option emit_options[] = {
+	{LETTER_SINGLE, "single", NULL, "create the event so that only this process emits it"},
+	{LETTER_WAIT_SUBSCRIBERS, "wait-subscribers", "N", "wait first until N others subscribe"},
+	FEED_OPTIONS,
+	{0, NULL, NULL, NULL},
+};
+
+const struct verb verb_emit = {
+	.name = "emit",
+	.operands = "EVENT [PAYLOAD]",
+	.help = "send an event to its subscribers",
+	.more = FEED_MORE
+	"\n"
+	"An event that does not exist is created, as one that all its members may emit.",
+	.examples = "  $ ringbus emit news \"hello\" --wait-subscribers 1\n"
+		    "  $ tail -f log | ringbus emit log --lines\n"
+		    "  $ ringbus emit load --size 4k --rate 1000 --count 60000\n",
+	.count_help = FEED_COUNT,
+	.timeout_help = SEND_TIMEOUT,
+	.has_bus = true,
+	.has_node = true,
+	.run = run_emit,
+	.options = emit_options,
+};
+
+static const struct verb_option contact_options[] = {
+	WAIT_OPTION,
+	FEED_OPTIONS,
+	{0, NULL, NULL, NULL},
+};
+
+const struct verb verb_contact = {
+	.name = "contact",
+	.operands = "PID|NAME|SLOT:GENERATION [PAYLOAD]",
+	.help = "send a message to one node",
+	.more = FEED_MORE,
+	.examples = "  $ ringbus contact alice \"for you only\" --wait\n"
+		    "  $ ringbus contact 4711 --file picture.png\n",
+	.count_help = FEED_COUNT,
+	.timeout_help = SEND_TIMEOUT,
+	.has_bus = true,
+	.has_node = true,
+	.run = run_contact,
+	.options = contact_options,
+};
+
+static const struct verb_option signal_options[] = {
+	WAIT_OPTION,
+	{0, NULL, NULL, NULL},
+};
+
+const struct verb verb_signal = {
+	.name = "signal",
+	.operands = "PID|NAME|SLOT:GENERATION",
+	.help = "signal one node",
+	.more = "A signal has no payload and is counted by its receiver.",
+	.examples = "  $ ringbus signal bob --wait\n"
+		    "  $ ringbus signal 4711 --count 3\n",
+	.count_help = "send N signals (1)",
+	.timeout_help = "with --wait: wait at most TIME for the node: 2, 250ms, 5m (60)",
+	.has_bus = true,
+	.has_node = true,
+	.run = run_signal,
+	.options = signal_options,
+};

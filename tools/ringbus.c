@@ -5,93 +5,132 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct verb verbs[] = {
-	{"emit", "EVENT [PAYLOAD]", "send an event to its subscribers", verb_emit, emit_options},
-	{"subscribe", "EVENT...", "print the messages of events", verb_subscribe,
-	 subscribe_options},
-	{"contact", "PID|NAME|SLOT:GENERATION [PAYLOAD]", "send a message to one node",
-	 verb_contact, contact_options},
-	{"listen", "", "print the messages sent to this node", verb_listen, listen_options},
-	{"signal", "PID|NAME|SLOT:GENERATION", "signal one node", verb_signal, signal_options},
-	{"wait-signal", "", "wait for signals and print how many came", verb_wait_signal,
-	 wait_signal_options},
-	{"ls", "", "list the nodes and events of the bus", verb_ls, ls_options},
+static const struct verb *const verbs[] = {
+	&verb_emit,	   &verb_subscribe, &verb_contact, &verb_listen, &verb_signal,
+	&verb_wait_signal, &verb_ls,	    &verb_hz,	   &verb_bw,	 &verb_latency,
+	&verb_bench,	   &verb_top,	    &verb_doctor,
 };
 
 enum common_letter {
 	LETTER_NO_AUTOSTART = 1000,
-	LETTER_HELP,
+	LETTER_COLOUR,
 	LETTER_VERSION,
 };
 
-static const struct verb_option common_options[] = {
+static const struct verb_option bus_options[] = {
 	{'p', "port", "PORT", "port of the bus (RINGBUS_PORT, else 54121)"},
 	{'d', "directory", "DIR",
 	 "directory of the bus (RINGBUS_DIR, else the first with this port)"},
-	{'n', "name", "NAME", "name of this node, unique on the bus"},
-	{'W', "timeout", "TIME", "give up after TIME: 2, 0.5 (seconds), 250ms, 5m"},
-	{'C', "count", "N", "end after N"},
+	{0, NULL, NULL, NULL},
+};
+
+static const struct verb_option node_options[] = {
+	{'n', "name", "NAME", "name of this node, unique on the bus (none)"},
+	{LETTER_NO_AUTOSTART, "no-autostart", NULL, "do not start ringbusd when the bus has none"},
+	{0, NULL, NULL, NULL},
+};
+
+static const struct verb_option common_options[] = {
 	{'j', "json", NULL, "JSON on standard output"},
+	{LETTER_COLOUR, "color", "WHEN", "auto (on a terminal, without NO_COLOR), always, never"},
 	{'q', "quiet", NULL, "no notes on standard error"},
 	{'v', "verbose", NULL, "more notes on standard error"},
-	{LETTER_NO_AUTOSTART, "no-autostart", NULL, "do not start ringbusd when the bus has none"},
-	{LETTER_HELP, "help", NULL, "this text"},
+	{'h', "help", NULL, "this text"},
 	{LETTER_VERSION, "version", NULL, "the version"},
 	{0, NULL, NULL, NULL},
 };
 
 #define OPTIONS_MAX 40 /* of a verb, common ones included */
 
-static void print_options(const struct verb_option *options)
+/* All options of a verb, its own first. */
+static size_t gather(const struct verb *verb, struct verb_option list[OPTIONS_MAX])
 {
-	for (; options->letter; options++) {
-		char left[64];
-		snprintf(left, sizeof left,
-			 options->letter < 256 ? "-%c, --%s%s%s" : "%c   --%s%s%s",
-			 options->letter < 256 ? options->letter : ' ', options->name,
-			 options->argument ? " " : "", options->argument ? options->argument : "");
-		printf("  %-28s %s\n", left, options->help);
+	const struct verb_option count = {'C', "count", "N", verb->count_help};
+	const struct verb_option timeout = {'W', "timeout", "TIME", verb->timeout_help};
+	const struct verb_option *const tables[] = {
+		verb->options,
+		verb->has_bus ? bus_options : NULL,
+		verb->has_node ? node_options : NULL,
+		common_options,
+	};
+	size_t n = 0;
+	for (size_t t = 0; t < COUNT_OF(tables); t++) {
+		for (const struct verb_option *o = tables[t]; o && o->letter && n < OPTIONS_MAX - 2;
+		     o++)
+			list[n++] = *o;
+		if (t == 0 && count.help)
+			list[n++] = count;
+		if (t == 0 && timeout.help)
+			list[n++] = timeout;
 	}
+	return n;
+}
+
+static void print_option(const struct verb_option *option)
+{
+	char left[64];
+	const char *space = option->argument ? " " : "";
+	const char *argument = option->argument ? option->argument : "";
+	if (option->letter < 256)
+		snprintf(left, sizeof left, "-%c, --%s%s%s", option->letter, option->name, space,
+			 argument);
+	else
+		snprintf(left, sizeof left, "    --%s%s%s", option->name, space, argument);
+	printf("  %-26s %s\n", left, option->help);
 }
 
 static void print_verb_help(const struct verb *verb)
 {
-	printf("Usage: ringbus %s [OPTION]...%s%s\n\n%s.\n\n", verb->name,
-	       *verb->operands ? " " : "", verb->operands, verb->help);
-	print_options(verb->options);
-	print_options(common_options);
+	struct verb_option list[OPTIONS_MAX];
+	size_t n = gather(verb, list);
+	printf("Usage: ringbus %s [OPTION]...%s%s\n%c%s.\n", verb->name, *verb->operands ? " " : "",
+	       verb->operands, verb->help[0] & ~0x20, verb->help + 1);
+	if (verb->more)
+		printf("\n%s\n", verb->more);
+	puts("\nOptions:");
+	for (size_t i = 0; i < n; i++)
+		print_option(&list[i]);
 	puts("\nExit status: 0 done, 1 failed, 2 usage, 3 no such bus, event or node, 4 timed "
 	     "out,\n"
 	     "5 messages lost (--strict).");
+	printf("\nExamples:\n%s", verb->examples);
 }
 
 static void print_help(void)
 {
-	puts("Usage: ringbus VERB [OPTION]... [OPERAND]...\n\n"
-	     "Talks on a ringbus, the shared-memory bus between processes of one machine.\n");
+	puts("Usage: ringbus VERB [OPTION]... [OPERAND]...\n"
+	     "Talks on a ringbus, the shared-memory bus between processes of one machine.\n\n"
+	     "Verbs:");
 	for (size_t i = 0; i < COUNT_OF(verbs); i++)
-		printf("  %-12s %s\n", verbs[i].name, verbs[i].help);
-	puts("\n\"ringbus VERB --help\" lists the options of a verb.");
+		printf("  %-12s %s\n", verbs[i]->name, verbs[i]->help);
+	puts("\nOptions:");
+	print_option(&common_options[COUNT_OF(common_options) - 3]);
+	print_option(&common_options[COUNT_OF(common_options) - 2]);
+	puts("\n\"ringbus VERB --help\" lists the options of a verb.\n\n"
+	     "Exit status: 0 done, 1 failed, 2 usage, 3 no such bus, event or node, 4 timed out,\n"
+	     "5 messages lost (--strict). Ctrl-C ends a verb that has no end of its own with 0.\n\n"
+	     "Examples:\n"
+	     "  $ ringbus subscribe news &\n"
+	     "  $ ringbus emit news \"hello\" --wait-subscribers 1\n"
+	     "  $ ringbus ls");
 }
 
-/* Fills what getopt_long() wants from a table; returns how many long options there are now. */
-static size_t add_options(const struct verb_option *from, struct option *list, size_t n,
-			  char *letters)
+/* What getopt_long() wants. */
+static void for_getopt(const struct verb_option *from, size_t n, struct option *list, char *letters)
 {
-	size_t used = strlen(letters);
-	for (; from->letter && n + 1 < OPTIONS_MAX; from++, n++) {
-		list[n] = (struct option){from->name,
-					  from->argument ? required_argument : no_argument, NULL,
-					  from->letter};
-		if (from->letter > 255)
+	*letters++ = ':';
+	for (size_t i = 0; i < n; i++) {
+		list[i] = (struct option){from[i].name,
+					  from[i].argument ? required_argument : no_argument, NULL,
+					  from[i].letter};
+		if (from[i].letter > 255)
 			continue;
-		letters[used++] = (char)from->letter;
-		if (from->argument)
-			letters[used++] = ':';
+		*letters++ = (char)from[i].letter;
+		if (from[i].argument)
+			*letters++ = ':';
 	}
-	letters[used] = 0;
+	*letters = 0;
 	list[n] = (struct option){0};
-	return n;
 }
 
 /* Takes a common option. 1 taken, 0 not one of them, -1 the verb must end. */
@@ -130,7 +169,11 @@ static int take_common(struct call *call, int letter)
 	case LETTER_NO_AUTOSTART:
 		call->no_autostart = true;
 		break;
-	case LETTER_HELP:
+	case LETTER_COLOUR:
+		if (!cli_colour_set(optarg))
+			call->status = cli_usage_error("--color is auto, always or never");
+		break;
+	case 'h':
 		print_verb_help(call->verb);
 		return -1;
 	case LETTER_VERSION:
@@ -144,10 +187,10 @@ static int take_common(struct call *call, int letter)
 
 int call_option(struct call *call)
 {
-	struct option list[OPTIONS_MAX];
-	char letters[3 * OPTIONS_MAX] = ":";
-	size_t n = add_options(call->verb->options, list, 0, letters);
-	add_options(common_options, list, n, letters);
+	struct verb_option all[OPTIONS_MAX];
+	struct option list[OPTIONS_MAX + 1];
+	char letters[2 * OPTIONS_MAX + 2];
+	for_getopt(all, gather(call->verb, all), list, letters);
 	opterr = 0;
 	for (;;) {
 		int letter = getopt_long(call->all_argc, call->all_argv, letters, list, NULL);
@@ -182,16 +225,37 @@ bool call_operands(struct call *call, int min, int max)
 	return false;
 }
 
-static int help_verb(const char *name)
+static const struct verb *find_verb(const char *name)
 {
-	for (size_t i = 0; name && i < COUNT_OF(verbs); i++) {
-		if (strcmp(verbs[i].name, name) == 0) {
-			print_verb_help(&verbs[i]);
-			return cli_finish(CLI_OK);
-		}
-	}
-	if (name)
+	for (size_t i = 0; i < COUNT_OF(verbs); i++)
+		if (strcmp(verbs[i]->name, name) == 0)
+			return verbs[i];
+	return NULL;
+}
+
+static int run(const struct verb *verb, int argc, char **argv)
+{
+	struct call call = {
+		.verb = verb,
+		.timeout_ns = NO_LIMIT,
+		.count = NO_LIMIT,
+		.all_argc = argc,
+		.all_argv = argv,
+	};
+	cli_start("ringbus", verb->name);
+	return cli_finish(verb->run(&call));
+}
+
+/* "ringbus help VERB" is "ringbus VERB --help". */
+static int help_verb(char *name)
+{
+	char option[] = "--help";
+	char *argv[] = {name, option, NULL};
+	const struct verb *verb = name ? find_verb(name) : NULL;
+	if (name && !verb)
 		return cli_usage_error("no verb \"%s\"", name);
+	if (verb)
+		return run(verb, 2, argv);
 	print_help();
 	return cli_finish(CLI_OK);
 }
@@ -199,6 +263,7 @@ static int help_verb(const char *name)
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
+	const struct verb *verb;
 	cli_start("ringbus", NULL);
 	if (!name)
 		return cli_usage_error("expected a verb");
@@ -208,18 +273,6 @@ int main(int argc, char **argv)
 		printf("ringbus %s\n", ringbus_version());
 		return cli_finish(CLI_OK);
 	}
-	for (size_t i = 0; i < COUNT_OF(verbs); i++) {
-		if (strcmp(verbs[i].name, name) != 0)
-			continue;
-		struct call call = {
-			.verb = &verbs[i],
-			.timeout_ns = UINT64_MAX,
-			.count = UINT64_MAX,
-			.all_argc = argc - 1,
-			.all_argv = argv + 1,
-		};
-		cli_start("ringbus", name);
-		return cli_finish(verbs[i].run(&call));
-	}
-	return cli_usage_error("no verb \"%s\"", name);
+	verb = find_verb(name);
+	return verb ? run(verb, argc - 1, argv + 1) : cli_usage_error("no verb \"%s\"", name);
 }
