@@ -340,7 +340,7 @@ const struct verb verb_bench = {
 	.operands = "",
 	.help = "round trips and throughput of this machine, in a few seconds",
 	.more = "Two child processes on a bus of their own, beside a bare cache line between the\n"
-		"same processors, measured in turns with the round trips: what the hardware needs.\n"
+		"same processors, measured in turns with the round trips: the hardware's part.\n"
 		"RTT/LINE is the median of the quotients of five such turns. Receivers look at\n"
 		"messages in place, at the first 8 bytes. ringbus-bench compares with other\n"
 		"transports.",

@@ -6,19 +6,28 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t stop_asked;
 static int stop_pipe[2] = {-1, -1};
 static struct ringbus_node *volatile stop_node; /* what on_stop() interrupts */
 
-/* Whatever this process waits for ends: the library's waits by the call, polls by the pipe, reads
- * and writes by EINTR. */
+static void on_tick(int number)
+{
+	(void)number;
+}
+
+/* Whatever this process waits for ends: the library's waits by the call, polls by the pipe, a write
+ * to somebody who does not read by EINTR. The write may begin after the signal, so a timer goes on
+ * interrupting. */
 static void on_stop(int number)
 {
+	const struct itimerval again = {.it_interval.tv_usec = 20000, .it_value.tv_usec = 20000};
 	int saved = errno;
 	(void)number;
 	stop_asked = 1;
+	setitimer(ITIMER_REAL, &again, NULL);
 	if (write(stop_pipe[1], "", 1) < 0 && errno != EAGAIN)
 		_exit(CLI_FAILED);
 	ringbus_node_interrupt(stop_node, true);
@@ -29,8 +38,10 @@ void stop_watch(void)
 {
 	/* a second Ctrl-C ends a process that, against all this, does not end at the first */
 	struct sigaction action = {.sa_handler = on_stop, .sa_flags = (int)SA_RESETHAND};
+	struct sigaction tick = {.sa_handler = on_tick};
 	if (stop_pipe[0] < 0 && pipe2(stop_pipe, O_CLOEXEC | O_NONBLOCK) < 0)
 		return;
+	sigaction(SIGALRM, &tick, NULL);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 }

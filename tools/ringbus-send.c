@@ -135,7 +135,8 @@ static int feed_parts(struct feed *feed, struct input *input)
 		}
 		r = feed_send(feed, data, size);
 	}
-	return r;
+	/* a stream has no end of its own; a file that was not sent to its end is a failure */
+	return r == -EINTR && feed->call->count == NO_LIMIT && input->size == 0 ? 0 : r;
 }
 
 /* Sends the same payload --count times (0: without end). */
