@@ -1,6 +1,8 @@
 /* doorbell.c: sleep and wake between processes; the only user of futex and membarrier. Level 3. */
 #include "doorbell.h"
 
+#include "probes.h"
+
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <sys/syscall.h>
@@ -73,7 +75,9 @@ int doorbell_sleep(struct shm_word *bell, uint64_t prepared, uint64_t timeout_ns
 	 * BELL waker in doorbell_wake() */
 	if (shm_load_acquire(bell) != prepared)
 		return 0;
+	PROBE_WAIT(bell, prepared >> 2, timeout_ns);
 	r = futex_wait(bell, (uint32_t)prepared, timeout_ns);
+	PROBE_WOKEN(bell, prepared >> 2, r);
 	return r > 0 ? 0 : r;
 }
 
@@ -95,6 +99,7 @@ int doorbell_wake(struct shm_word *bell, uint64_t seen)
 	/* WOKEN stands: by us, or by somebody who may be stopped before his wake. Each waker wakes
 	 * each epoch once. */
 	KILL_POINT("X_BELL_MARKED");
+	PROBE_WAKE(bell, epoch);
 	futex_wake(bell);
 	return 1;
 }

@@ -11,6 +11,7 @@
 #include "error.h"
 #include "guard.h"
 #include "join.h"
+#include "probes.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -158,6 +159,7 @@ static int become_live(struct ringbus_node *node)
 		return rb_fail(-ESTALE, "the slot was taken away while joining");
 	node->live_word = slot_word(node->generation, node->pid, SLOT_LIVE);
 	control_announce(node->region);
+	PROBE_JOIN(node->region->port, node->slot, node->generation);
 	return 0;
 }
 
@@ -217,6 +219,8 @@ static void mark_left(struct ringbus_node *node, enum slot_state from, enum slot
 	shm_cas(&node->bell->slot, &word, slot_word(node->generation, node->pid, to));
 	KILL_POINT("X_LEFT_MARKED");
 	control_announce(node->region);
+	if (from == SLOT_LIVE)
+		PROBE_LEAVE(node->region->port, node->slot, node->generation);
 }
 
 static void free_links(struct ringbus_node *node)
