@@ -130,6 +130,7 @@ static const char help[] =
 	"Usage: ringbusd [OPTION]...\n"
 	"Bootstrap service of a ringbus: hands out the slots of a shared-memory bus.\n"
 	"\n"
+	"Options:\n"
 	"  -p, --port N          port on 127.0.0.1 that names the bus (RINGBUS_PORT, else 54121)\n"
 	"  -d, --directory DIR   where its files are (RINGBUS_DIR, else /dev/shm/ringbus-UID)\n"
 	"  -n, --nodes N         most nodes at a time, 2 to 256 (64)\n"
@@ -138,14 +139,18 @@ static const char help[] =
 	"      --pool-bytes N    most payload memory of a node, 64K to 1024G (128M)\n"
 	"  -g, --group GROUP     share the bus with this group (needs a directory of its own)\n"
 	"      --linger SECONDS  end after the bus was empty so long (0: never)\n"
-	"  -q, --quiet           say nothing but errors; that the bus has a service already is "
-	"none\n"
+	"  -q, --quiet           only errors; that the bus has a service already is none\n"
 	"  -v, --verbose         say more\n"
 	"      --version         print the version\n"
 	"  -h, --help            print this\n"
 	"\n"
 	"Sizes take K, M, G. A living bus is adopted with the geometry that it has.\n"
-	"Exit status: 0 ended, 1 failed, 2 wrong usage.\n";
+	"Exit status: 0 ended, 1 failed, 2 wrong usage.\n"
+	"\n"
+	"Examples:\n"
+	"  $ ringbusd &\n"
+	"  $ ringbusd --port 54122 --nodes 16 --linger 60\n"
+	"  $ ringbusd --directory /run/ringbus --group robots\n";
 
 struct settings {
 	struct ringbus_service_options options;
