@@ -15,10 +15,11 @@ SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OURS = ("ringbus", "ringbusd")  # with sections, exit status and examples
 ELSEWHERE = ("top", "doctor")  # verbs of ringbus that another program has
 # A value that each kind of argument takes.
-VALUES = {"PORT": "1234", "DIR": "/tmp", "NAME": "x", "N": "5", "TIME": "1", "SIZE": "64", "SIZE,...": "8,64",
+VALUES = {"PORT": "1234", "DIR": "/tmp", "NAME": "x", "N": "10", "TIME": "1", "SIZE": "64", "SIZE,...": "8,64",
           "PATH": "x", "WHEN": "never", "FORMAT": "raw", "GROUP": "root", "SECONDS": "1", "BYTES": "4096", "MS": "5",
           "NS": "5", "A,B[,...]": "0,1", "NAME[,NAME...]": "line", "spin|block|adaptive": "spin", "A": "0", "B": "0",
           "E": "x", "EVENT": "x", "SLOT": "0"}
+OF_OPTION = {"--threads": "2", "--ring-bytes": "4096", "--pool-bytes": "65536"}
 
 
 def source(*path):
@@ -38,7 +39,7 @@ class Help:
             if re.match(r" +-", line):
                 left = re.split(r"  ", line.strip())[0]
                 letter = None
-                for part in re.split(r"[,|] +", left):
+                for part in re.split(r" *[,|] +", left):
                     words = part.split(" ", 1)
                     if words[0].startswith("--"):
                         self.options[words[0]] = words[1] if len(words) > 1 else None
@@ -69,7 +70,7 @@ def with_bench(bus):
 # ---- what the programs accept ----
 
 def arguments(option, value):
-    return [option] if value is None else [option, VALUES[value]]
+    return [option] if value is None else [option, OF_OPTION.get(option) or VALUES[value]]
 
 
 def each_option_of_the_help_is_accepted(bus):
