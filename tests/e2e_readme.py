@@ -72,6 +72,11 @@ def command_lines_work_in_sequence(bus):
         "for you only": b"\tfor you only\n",
         "--name bob": b"3\n",
         "looked at": b"looked at\n",
+        "sensor": b"sensor.left\t1.5\nsensor.right\t1.7\nalarm\ttoo hot\n",
+        "hz tick": b'"period": "total", "seconds"',
+        "bw tick": b"bytes min 1024 mean 1024.0 max 1024 dev 0.0  messages 50 lost 0  (total)",
+        "latency mirror": b"10 round trips of 64 bytes",
+        "ringbus bench": b"RTT/LINE",
     }
     seen = set()
     scripts = blocks("sh")
