@@ -1,5 +1,6 @@
 """A private bus for the end-to-end tests of the tools: directory, port, ringbusd, and their end."""
 
+import json
 import os
 import shutil
 import socket
@@ -9,6 +10,16 @@ import tempfile
 import time
 
 LIMIT = 60  # seconds; only a watchdog
+SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CC = os.environ.get("CC", "cc").split()
+
+
+def sanitizers(build):
+    """A library built with a sanitizer wants its programs to have it too."""
+    path = os.path.join(build, "meson-info", "intro-buildoptions.json")
+    with open(path, encoding="utf-8") as file:
+        chosen = [o["value"] for o in json.load(file) if o["name"] == "b_sanitize"]
+    return ["-fsanitize=" + value for value in chosen if value != "none"]
 
 
 class Bus:
@@ -47,6 +58,20 @@ class Bus:
         more.setdefault("stdout", subprocess.PIPE)
         more.setdefault("stderr", subprocess.PIPE)
         return subprocess.run(command, env=self.env, cwd=self.work, input=input, timeout=LIMIT, **more)
+
+    def compile(self, name, text):
+        """Makes a program from C text in the work directory and returns its path."""
+        build = os.path.dirname(self.tools)
+        library = os.path.join(build, "lib")
+        path = os.path.join(self.work, name)
+        with open(path + ".c", "w", encoding="utf-8") as file:
+            file.write(text)
+        subprocess.run(
+            CC + ["-std=c11", "-Wall", "-Wextra", "-Werror", path + ".c", "-o", path,
+                  "-I", os.path.join(SOURCE, "include"), "-L", library, "-lringbus", "-Wl,-rpath," + library]
+            + sanitizers(build),
+            check=True)
+        return path
 
     def until(self, condition, what):
         end = time.monotonic() + LIMIT

@@ -4,7 +4,6 @@
 Usage: e2e_readme.py BUILD-DIRECTORY
 """
 
-import json
 import os
 import re
 import subprocess
@@ -12,7 +11,6 @@ import subprocess
 from cli_bus import main
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-CC = os.environ.get("CC", "cc").split()
 
 
 def readme():
@@ -24,29 +22,11 @@ def blocks(language):
     return re.findall(r"^```%s\n(.*?)^```$" % language, readme(), re.M | re.S)
 
 
-def sanitizers(build):
-    """A library built with a sanitizer wants its programs to have it too."""
-    path = os.path.join(build, "meson-info", "intro-buildoptions.json")
-    with open(path, encoding="utf-8") as file:
-        chosen = [o["value"] for o in json.load(file) if o["name"] == "b_sanitize"]
-    return ["-fsanitize=" + value for value in chosen if value != "none"]
-
-
 def compile_programs(bus):
-    build = os.path.dirname(bus.tools)
     names = []
     for text in blocks("c"):
-        name = re.match(r"/\* (\w+)\.c \*/", text).group(1)
-        path = os.path.join(bus.work, name)
-        with open(path + ".c", "w", encoding="utf-8") as file:
-            file.write(text)
-        library = os.path.join(build, "lib")
-        subprocess.run(
-            CC + ["-std=c11", "-Wall", "-Wextra", "-Werror", path + ".c", "-o", path,
-                  "-I", os.path.join(SOURCE, "include"), "-L", library, "-lringbus", "-Wl,-rpath," + library]
-            + sanitizers(build),
-            check=True)
-        names.append(name)
+        names.append(re.match(r"/\* (\w+)\.c \*/", text).group(1))
+        bus.compile(names[-1], text)
     return names
 
 

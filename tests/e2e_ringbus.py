@@ -98,12 +98,49 @@ def pattern_takes_events_of_now_and_later(bus):
     same(early.wait(LIMIT), 0)
 
 
-def pattern_joins_an_event_again_after_its_end(bus):
+def pattern_stays_with_an_event_that_changes_its_owner(bus):
     child = verb(bus, "following", "subscribe", "a?c", "-C", "3")
     for i in range(3):
         owner = bus.start("ringbus", "emit", "abc", "--single", "--wait-subscribers", "1", str(i))
         same(owner.wait(LIMIT), 0)
     same(output(child), b"0\n1\n2\n")
+
+
+DISSOLVER = """#include <ringbus.h>
+#include <string.h>
+int main(int argc, char **argv)
+{
+	struct ringbus_node *node;
+	struct ringbus_event *event;
+	int r = argc == 3 ? ringbus_node_open(&node, NULL) : -1;
+	if (r == 0)
+		r = ringbus_event_create(&event, node, argv[1], NULL);
+	if (r == 0)
+		r = ringbus_event_wait_subscribers(event, 1, 50000000000);
+	if (r == 0)
+		r = ringbus_emit(event, argv[2], strlen(argv[2]), 0) == 1 ? 0 : -1;
+	if (r == 0)
+		r = ringbus_event_dissolve(event);
+	if (r == 0)
+		ringbus_node_close(node);
+	return r < 0;
+}
+"""
+
+
+def pattern_joins_an_event_again_after_its_end_and_a_name_does_not(bus):
+    dissolver = bus.compile("dissolver", DISSOLVER)
+    child = verb(bus, "following", "subscribe", "a?c", "-C", "3")
+    for i in range(3):
+        same(bus.start(dissolver, "abc", str(i)).wait(LIMIT), 0)
+    child.said.until("event abc was dissolved", 2)
+    same(output(child), b"0\n1\n2\n")
+    child = verb(bus, "subscribed", "subscribe", "abc")
+    same(bus.start(dissolver, "abc", "only").wait(LIMIT), 0)
+    same(output(child), b"only\n")
+    counting = verb(bus, "subscribed", "hz", "abc", "-C", "2", "--json")
+    same(bus.start(dissolver, "abc", "x").wait(LIMIT), 0)
+    same(objects(output(counting, status=3))[-1]["messages"], 1)
 
 
 def question_mark_is_one_character_and_literal_is_itself(bus):
@@ -500,7 +537,8 @@ def interrupt_ends_a_verb_whose_reader_does_not_read(bus):
 
 main([
     pattern_takes_events_of_now_and_later,
-    pattern_joins_an_event_again_after_its_end,
+    pattern_stays_with_an_event_that_changes_its_owner,
+    pattern_joins_an_event_again_after_its_end_and_a_name_does_not,
     question_mark_is_one_character_and_literal_is_itself,
     name_and_pattern_for_one_event_give_each_message_once,
     many_events_are_all_joined_while_messages_flow,
