@@ -106,7 +106,8 @@ static void end_children(struct run *run)
 		if (run->children[i] <= 0)
 			continue;
 		kill(run->children[i], SIGKILL);
-		waitpid(run->children[i], NULL, 0);
+		while (waitpid(run->children[i], NULL, 0) < 0 && errno == EINTR)
+			;
 	}
 }
 
@@ -117,7 +118,8 @@ static int open_place(struct run *run)
 	struct sockaddr_in address = {.sin_family = AF_INET,
 				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t size = sizeof address;
-	strcpy(run->bench->directory, "/dev/shm/ringbus-bench-XXXXXX");
+	snprintf(run->bench->directory, sizeof run->bench->directory,
+		 "/dev/shm/ringbus-bench-%d-XXXXXX", (int)getpid());
 	if (!mkdtemp(run->bench->directory)) {
 		run->bench->directory[0] = 0;
 		return -errno;
