@@ -167,6 +167,8 @@ struct ringbus_node_options {
 	bool single_sender;  /* one thread sends: no lock is taken; two at once give -EBUSY in debug
 				builds */
 	bool peer_notices;   /* deliver RINGBUS_PEER_* notices */
+	bool watch_events;   /* ringbus_wait() also returns when an event is made or ends that has
+				nothing to do with this node */
 	bool no_safety_wake; /* never wake up to look; for tests that prove no wake-up is lost */
 	bool sigbus_guard;   /* survive truncation of the region: calls return -EFAULT. Takes over
 				SIGBUS, chained */

@@ -53,7 +53,8 @@ int control_reap_all(struct region *region, uint64_t deadline_ns);
 /* Adds 1 to the control epoch and rings every doorbell: something changed that nodes may want to
  * notice. */
 void control_announce(struct region *region);
-/* The same for a change that only the nodes with a bit in audience[] may want to notice. */
+/* The same for a change that only the nodes with a bit in audience[] may want to notice, and for
+ * those that watch all. */
 void control_announce_to(struct region *region, const uint64_t *audience);
 
 /* Extents: space for a ring or pool extent behind the fixed part; the caller names it in its node

@@ -24,7 +24,8 @@
  *before epoch; stale: notice later bell.slot                service, owner, provers  all SLOT:
  *identity and positions before state bell.inbox, bell.room    sleeper; wakers (CAS)    the same
  *BELL: store-load fence, see doorbell.h bell.signal              signallers, owner (CAS)  owner
- *BELL bell.paired              senders (or)             owner              PAIR: bit, full fence,
+ *BELL bell.watches owner makers of changes SLOT: before LIVE
+ *bell.paired              senders (or)             owner              PAIR: bit, full fence,
  *first record control.*, record.*, event.*  lock holder         lock holder; all   EVENT: masks and
  *name before word; stale: as if the operation came a moment later node.mode                owner
  *sleepers           MODE: see doorbell.h node.ring, node.pool     owner (under the lock) receivers
@@ -95,7 +96,9 @@ struct layout_bell {
 	_Alignas(RB_LINE) struct shm_word room;
 	_Alignas(RB_LINE) struct shm_word signal; /* generation << 32 | count */
 	_Alignas(RB_LINE) struct shm_word paired[LAYOUT_MASK_WORDS];
-	_Alignas(RB_LINE) struct shm_word spare[24];
+	_Alignas(RB_LINE) struct shm_word watches; /* 1: its owner is woken by every change of any
+						      event */
+	struct shm_word spare[23];
 };
 _Static_assert(sizeof(struct layout_bell) == 512, "layout");
 

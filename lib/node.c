@@ -71,6 +71,7 @@ static void take_options(struct ringbus_node *node, const struct ringbus_node_op
 	node->timeout_ns = o->timeout_ns ? o->timeout_ns : RB_SECOND;
 	node->single_sender = o->single_sender;
 	node->peer_notices = o->peer_notices;
+	node->watch_events = o->watch_events;
 	node->no_safety_wake = o->no_safety_wake;
 	node->on_notice = o->on_notice;
 	node->on_notice_user = o->on_notice_user;
@@ -199,6 +200,7 @@ static int set_up(struct ringbus_node *node)
 	/* sync SIGNAL owner: the new generation before LIVE; pairs SIGNAL sender in send_signal()
 	 */
 	shm_store_release(&node->bell->signal, (uint64_t)node->generation << 32);
+	shm_store_relaxed(&node->bell->watches, node->watch_events); /* relaxed: before LIVE */
 	r = event_init(node);
 	if (r == 0)
 		r = link_walk_incoming(node);

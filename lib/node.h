@@ -95,7 +95,7 @@ struct ringbus_node {
 	uint32_t mask_words;  /* that can have bits on this bus */
 	uint32_t inline_max; /* payload bytes that a record can hold */
 	uint64_t timeout_ns, spin_ns;
-	bool single_sender, peer_notices, no_safety_wake, membarrier, spin_fixed;
+	bool single_sender, peer_notices, watch_events, no_safety_wake, membarrier, spin_fixed;
 	int connection;
 	char name[LAYOUT_NAME_BYTES];
 

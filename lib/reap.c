@@ -25,7 +25,10 @@ void control_announce_to(struct region *region, const uint64_t *audience)
 	for (uint32_t s = 0; s < region->g.nodes; s++) {
 		uint64_t last[2] = {0, 0};
 
-		if (audience && !(audience[s / 64] >> s % 64 & 1))
+		/* relaxed: stored before LIVE; stale: as if the node had joined later, or a wake
+		 * too many */
+		if (audience && !(audience[s / 64] >> s % 64 & 1) &&
+		    shm_load_relaxed(&region->bells[s].watches) == 0)
 			continue;
 		doorbell_ring(&region->bells[s].inbox, &last[0]);
 		doorbell_ring(&region->bells[s].room, &last[1]);

@@ -116,6 +116,7 @@ int call_open(struct call *call, struct ringbus_node **node)
 		.name = call->name,
 		.autostart = !call->no_autostart,
 		.sigbus_guard = true,
+		.watch_events = call->watch_events,
 	};
 	int r;
 	if (call->verbose)

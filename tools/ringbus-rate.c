@@ -303,6 +303,7 @@ static int run_rate(struct call *call, bool bytes)
 	int status, r;
 	if (!rate_parse(&rate))
 		return call->status;
+	call->watch_events = true; /* for patterns */
 	status = call_open(call, &rate.node);
 	if (status)
 		return status;

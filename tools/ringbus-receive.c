@@ -259,6 +259,7 @@ static int run_subscribe(struct call *call)
 	int status, r;
 	if (!sink_parse(&sink) || !call_operands(call, 1, 65535))
 		return call->status;
+	call->watch_events = true; /* for patterns */
 	status = call_open(call, &sink.node);
 	if (status)
 		return status;

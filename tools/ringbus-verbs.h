@@ -53,6 +53,7 @@ struct call {
 	bool verbose;
 	bool json;
 	bool no_autostart;
+	bool watch_events; /* the node is woken by every change of any event */
 	int all_argc;
 	char **all_argv;
 };
