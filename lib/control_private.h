@@ -17,4 +17,11 @@ int control_reap_held(struct control *c);
 /* Gives the memory back that a slot which is FREE now does not need: see reclaim.c. */
 void control_reclaim(struct control *c, uint32_t slot);
 
+struct pool_place;
+/* For who walks the extents that a node's page names: whether this one can be real. *seen_bytes, 0
+ * before the first, sums them up: a page that names more than a pool may have is damaged, and
+ * whoever cleans up after its owner must not be kept busy by it, nor be led into the fixed part. */
+bool control_pool_place(const struct region *region, const struct layout_pool_extent *e,
+			struct pool_place *place, uint64_t *seen_bytes);
+
 #endif

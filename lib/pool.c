@@ -7,6 +7,7 @@ bool pool_place_shape(struct pool_place *place, uint32_t class_)
 {
 	uint64_t bits = LAYOUT_MASK_WORDS * sizeof(struct shm_word);
 
+	place->class_ = class_;
 	if (place->bytes < 2 * RB_PAGE || (place->bytes & (RB_PAGE - 1)))
 		return false;
 	if (class_ == POOL_CLASS_BIG) {
@@ -18,7 +19,8 @@ bool pool_place_shape(struct pool_place *place, uint32_t class_)
 	if (class_ < 1 + POOL_SHIFT_MIN || class_ > 1 + POOL_SHIFT_MAX)
 		return false;
 	place->chunk_bytes = 1ull << (class_ - 1);
-	place->chunks = (uint32_t)rb_min(place->bytes / place->chunk_bytes, UINT32_MAX);
+	/* from here a page's worth of chunks at most is too many, however large the extent */
+	place->chunks = (uint32_t)rb_min(place->bytes / (place->chunk_bytes + bits), UINT32_MAX);
 	while (place->chunks > 0 &&
 	       rb_align_up(place->chunks * bits, RB_PAGE) + place->chunks * place->chunk_bytes >
 		       place->bytes)

@@ -29,12 +29,13 @@ struct pool_place {
 	uint64_t offset;
 	uint64_t bytes;
 	uint32_t serial;
+	uint32_t class_;
 	uint32_t chunks;
 	uint64_t chunk_bytes;
 	uint64_t bits_bytes; /* chunks begin here */
 };
 
-/* Reads an entry once. False: unused or nonsense. */
+/* Reads each word of an entry once. False: unused or nonsense; the serial holds all the same. */
 bool pool_place_read(const struct layout_pool_extent *e, struct pool_place *place);
 /* Shape of an extent of this class. */
 bool pool_place_shape(struct pool_place *place, uint32_t class_);

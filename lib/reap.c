@@ -71,15 +71,31 @@ static void clear_extent_bits(struct region *region, const struct pool_place *pl
 	region_unmap(region, map, place->bits_bytes);
 }
 
+bool control_pool_place(const struct region *region, const struct layout_pool_extent *e,
+			struct pool_place *place, uint64_t *seen_bytes)
+{
+	/* what a pool may have, and a page for the bits of each extent and for rounding */
+	uint64_t most = region->g.pool_bytes + (LAYOUT_POOL_EXTENTS + 1) * 2 * RB_PAGE;
+
+	if (!pool_place_read(e, place) || place->offset < region->g.fixed_bytes ||
+	    place->bytes > most - *seen_bytes)
+		return false;
+	*seen_bytes += place->bytes;
+	return true;
+}
+
 /* The borrow bits of a dead receiver, in the pools of all. */
 static void clear_borrows(struct region *region, uint32_t slot)
 {
 	struct pool_place place;
 
-	for (uint32_t s = 0; s < region->g.nodes; s++)
+	for (uint32_t s = 0; s < region->g.nodes; s++) {
+		uint64_t seen = 0;
+
 		for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++)
-			if (pool_place_read(&region->nodes[s].pool[i], &place))
+			if (control_pool_place(region, &region->nodes[s].pool[i], &place, &seen))
 				clear_extent_bits(region, &place, slot);
+	}
 }
 
 /* Frees one slot that is DEAD or LEFT; with the lock held, so nobody else does. */

@@ -111,7 +111,7 @@ static bool is_borrowed(struct region *region, const struct pool_place *place)
 
 	if (region_map(region, place->offset, place->bits_bytes, true, false, &map) < 0)
 		return true;
-	for (uint32_t i = 0; i < place->chunks * LAYOUT_MASK_WORDS && !any; i++)
+	for (uint64_t i = 0; i < (uint64_t)place->chunks * LAYOUT_MASK_WORDS && !any; i++)
 		/* sync BORROW sender: heads before bits; pairs BORROW receiver in borrow_chunk() */
 		any = shm_load_acquire(pool_bits(map, 0) + i) != 0;
 	region_unmap(region, map, place->bits_bytes);
@@ -123,11 +123,11 @@ static void reclaim_pool(struct region *region, uint32_t slot)
 	const struct layout_node *node = &region->nodes[slot];
 	struct layout_node *own = NULL;
 	struct pool_place place;
+	uint64_t seen = 0;
 	void *map;
 
 	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++) {
-		if (!pool_place_read(&node->pool[i], &place) ||
-		    place.offset < region->g.fixed_bytes)
+		if (!control_pool_place(region, &node->pool[i], &place, &seen))
 			continue;
 		if (!own) {
 			if (is_unread(region, slot) ||

@@ -76,21 +76,22 @@ static int adopt_extents(struct ringbus_node *node)
 {
 	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++) {
 		struct pool_place place;
+		bool sound;
 		void *map;
-		/* relaxed: own words */
-		uint32_t class_ =
-			(uint32_t)(shm_load_relaxed(&node->own->pool[i].where) & (RB_PAGE - 1));
 		int r;
 
-		node->pool.extents[i].place.serial =
-			(uint32_t)(shm_load_relaxed(&node->own->pool[i].bytes) >>
-				   48); /* relaxed: own word */
-		if (!pool_place_read(&node->own->pool[i], &place))
+		/* our page, but anybody who maps the file may have written it: read once */
+		sound = pool_place_read(&node->own->pool[i], &place) &&
+			place.offset >= node->region->g.fixed_bytes;
+		node->pool.extents[i].place.serial = place.serial;
+		if (!sound)
 			continue;
 		r = region_map(node->region, place.offset, place.bytes, true, false, &map);
+		if (r == -EBADMSG)
+			continue; /* beyond the file: damaged; the entry can be used anew */
 		if (r < 0)
 			return r;
-		r = pool_add(&node->pool, i, &place, map, class_);
+		r = pool_add(&node->pool, i, &place, map, place.class_);
 		if (r < 0)
 			return r;
 	}
