@@ -92,8 +92,10 @@ static int adopt_extents(struct ringbus_node *node)
 		if (r < 0)
 			return r;
 		r = pool_add(&node->pool, i, &place, map, place.class_);
-		if (r < 0)
+		if (r < 0) {
+			region_unmap(node->region, map, place.bytes);
 			return r;
+		}
 	}
 	return 0;
 }
@@ -112,9 +114,9 @@ static bool is_ours(const struct ringbus_node *node, uint64_t id)
 static int adopt_ring(struct ringbus_node *node, struct link_tx *tx)
 {
 	struct ring_tx *ring = &tx->ring;
-	uint64_t at = ring->head;
+	uint64_t at = ring->head, end = at + rb_min(ring->tail - at, ring->capacity);
 
-	while ((int64_t)(ring->tail - at) > 0) {
+	while ((int64_t)(end - at) > 0) {
 		const struct shm_word *w = ring_tx_word(ring, at);
 		uint64_t word = shm_load_relaxed(
 			w); /* relaxed: stored by our predecessor, who is dead (SLOT) */
@@ -137,6 +139,22 @@ static int adopt_ring(struct ringbus_node *node, struct link_tx *tx)
 		}
 	}
 	return 0;
+}
+
+/* Taking over failed half way: as if it had not begun, so that it can be tried again. */
+static rb_cold void forget_pool(struct ringbus_node *node)
+{
+	for (uint32_t s = 0; s < node->region->g.nodes; s++) {
+		if (!node->tx[s])
+			continue;
+		node->tx[s]->sent_count = 0;
+		node->tx[s]->sent_bytes = 0;
+	}
+	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++)
+		region_unmap(node->region, node->pool.extents[i].map,
+			     node->pool.extents[i].place.bytes);
+	pool_fini(&node->pool);
+	node->pool = (struct pool){0};
 }
 
 /* A new owner of the slot rebuilds what is in use: rings first, bits last (pool.h). */
@@ -171,8 +189,10 @@ int send_pool_start(struct ringbus_node *node)
 		}
 		r = adopt_ring(node, tx);
 	}
-	if (r < 0)
+	if (r < 0) {
+		forget_pool(node);
 		return r;
+	}
 	pool_settle(&node->pool);
 	node->pool_known = true;
 	return 0;
