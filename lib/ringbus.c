@@ -92,6 +92,9 @@ static int pull(struct ringbus_node *node, struct ringbus_message *m, uint64_t t
 			return -EAGAIN;
 		if (own_load(&node->interrupted))
 			return -EINTR;
+		/* the wait below also ends for what never becomes a message */
+		if (deadline != 0 && rb_left_ns(deadline) == 0)
+			return -ETIMEDOUT;
 		if (deadline == 0)
 			deadline = rb_deadline_ns(timeout_ns);
 		r = dispatch_wait(node, deadline);

@@ -8,6 +8,8 @@
 
 #include "error.h"
 
+#define SIGNAL_TRIES 100000u
+
 bool signal_pending(const struct ringbus_node *node)
 {
 	/* sync BELL sleeper: a look; pairs BELL waker in send_signal() */
@@ -43,7 +45,13 @@ static int send_signal(struct ringbus_node *node, uint32_t slot, uint32_t genera
 	uint64_t word = shm_load_acquire(&bell->signal);
 	uint64_t last;
 
-	for (;;) {
+	/* Each failed CAS means that another signal got in. Nobody among the honest loses so often
+	 * in a row. */
+	for (unsigned tries = 0;; tries++) {
+		if (tries == SIGNAL_TRIES)
+			return rb_fail(-EBADMSG,
+				       "somebody overwrites the signal word of slot %u all the time",
+				       slot);
 		if (word >> 32 != generation)
 			return rb_fail(-ESRCH, "the node in slot %u has just left", slot);
 		if ((uint32_t)word == UINT32_MAX)
