@@ -422,8 +422,12 @@ int dispatch_poll(struct ringbus_node *node, unsigned limit)
 		n++;
 	}
 	n += drain_streams(node, limit - n);
-	while (rb_unlikely(node->peers_pending || node->events_pending || node->lost_rx) &&
-	       notice_next(node, &m)) {
+	/* more than all there can be at once is somebody's nonsense; the epoch brings the rest */
+	for (unsigned most = 2 * (node->region->g.nodes + node->region->g.events);
+	     most > 0 &&
+	     rb_unlikely(node->peers_pending || node->events_pending || node->lost_rx) &&
+	     notice_next(node, &m);
+	     most--) {
 		call(node, &m, NULL);
 		n++;
 	}

@@ -182,7 +182,8 @@ static bool next_peer_notice(struct ringbus_node *node, struct ringbus_message *
 	for (uint32_t s = 0; s < node->region->g.nodes; s++) {
 		if (s == node->slot)
 			continue;
-		while (peer_notice(node, s, m, &later))
+		/* an end and a beginning; more only while somebody overwrites the slot word */
+		for (unsigned i = 0; i < 4 && peer_notice(node, s, m, &later); i++)
 			if (node->peer_notices)
 				return true;
 	}
