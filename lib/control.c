@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* -EAGAIN: somebody else holds it. */
@@ -135,18 +136,19 @@ static int by_begin(const void *a, const void *b)
 	return (x->begin > y->begin) - (x->begin < y->begin);
 }
 
-/* Adds a range that a node page names, if it can be one. */
+/* Adds a range that a node page names, if it can be one: space comes before its name, so what is not
+ * within the file is damage, and must not make the file grow to there. */
 static size_t add_range(struct range *ranges, size_t n, const struct region *region,
-			uint64_t offset, uint64_t bytes)
+			uint64_t file_bytes, uint64_t offset, uint64_t bytes)
 {
-	if (offset < region->g.fixed_bytes || (offset & (RB_PAGE - 1)) || offset > 1ull << 46 ||
-	    bytes > 1ull << 41)
+	if (offset < region->g.fixed_bytes || (offset & (RB_PAGE - 1)) || offset > file_bytes ||
+	    bytes > file_bytes - offset)
 		return n;
 	ranges[n] = (struct range){offset, offset + rb_align_up(bytes, RB_PAGE)};
 	return n + 1;
 }
 
-static size_t collect_ranges(struct range *ranges, const struct region *region)
+static size_t collect_ranges(struct range *ranges, const struct region *region, uint64_t file_bytes)
 {
 	uint64_t ring = layout_ring_extent_bytes(&region->g);
 	size_t n = 0;
@@ -157,14 +159,15 @@ static size_t collect_ranges(struct range *ranges, const struct region *region)
 		for (uint32_t t = 0; t < region->g.nodes; t++)
 			/* sync EXTENT allocator: names stored by earlier holders; pairs EXTENT
 			 * sender in ring_offset() */
-			n = add_range(ranges, n, region, shm_load_acquire(&node->ring[t]), ring);
+			n = add_range(ranges, n, region, file_bytes,
+				      shm_load_acquire(&node->ring[t]), ring);
 		for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++) {
 			/* sync EXTENT allocator: as above; pairs EXTENT sender in send_pool_grow()
 			 */
 			uint64_t where = shm_load_acquire(&node->pool[i].where);
 
 			/* relaxed: ordered by the load before */
-			n = add_range(ranges, n, region, where & ~(uint64_t)(RB_PAGE - 1),
+			n = add_range(ranges, n, region, file_bytes, where & ~(uint64_t)(RB_PAGE - 1),
 				      shm_load_relaxed(&node->pool[i].bytes) & 0xffffffffffffull);
 		}
 	}
@@ -177,13 +180,18 @@ int control_extent(struct control *c, uint64_t bytes, uint64_t *offset)
 	size_t capacity = (size_t)region->g.nodes * (region->g.nodes + LAYOUT_POOL_EXTENTS);
 	struct range *ranges = malloc(capacity * sizeof(*ranges));
 	uint64_t at = region->g.fixed_bytes;
+	struct stat st;
 	size_t n;
 	int r;
 
 	if (!ranges)
 		return -ENOMEM;
+	if (fstat(region->fd, &st) < 0) {
+		free(ranges);
+		return rb_fail(-errno, "fstat of the region failed: %s", strerrordesc_np(errno));
+	}
 	bytes = rb_align_up(bytes, RB_PAGE);
-	n = collect_ranges(ranges, region);
+	n = collect_ranges(ranges, region, (uint64_t)st.st_size);
 	qsort(ranges, n, sizeof(*ranges), by_begin);
 	for (size_t i = 0; i < n && ranges[i].begin < at + bytes; i++)
 		at = rb_max(at, ranges[i].end);
@@ -207,26 +215,29 @@ unsigned control_busy_slots(const struct region *region)
 	return n;
 }
 
-static int free_slot(const struct region *region)
+static int free_slot(const struct region *region, uint64_t *word)
 {
-	for (uint32_t s = 0; s < region->g.nodes; s++)
+	for (uint32_t s = 0; s < region->g.nodes; s++) {
 		/* sync SLOT reader: clean-up before FREE; pairs SLOT writer in free_one() */
-		if (slot_state(shm_load_acquire(&region->bells[s].slot)) == SLOT_FREE)
+		*word = shm_load_acquire(&region->bells[s].slot);
+		if (slot_state(*word) == SLOT_FREE)
 			return (int)s;
+	}
 	return -1;
 }
 
 int control_grant(struct control *c, const struct peer_identity *id, uint32_t *slot,
 		  uint32_t *generation)
 {
-	int s = free_slot(c->region);
+	uint64_t was;
+	int s = free_slot(c->region, &was);
 	struct layout_record *record;
 	struct shm_word *word;
 	uint32_t next;
 
 	if (s < 0) {
 		control_reap_all_held(c);
-		s = free_slot(c->region);
+		s = free_slot(c->region, &was);
 	}
 	if (s < 0)
 		return rb_fail(-EUSERS,
@@ -235,8 +246,7 @@ int control_grant(struct control *c, const struct peer_identity *id, uint32_t *s
 			       c->region->g.nodes, c->region->port);
 	record = &c->records[s];
 	word = &c->region->bells[s].slot;
-	next = slot_generation(shm_load_relaxed(word)) +
-	       1; /* relaxed: FREE changes under the lock only */
+	next = slot_generation(was) + 1; /* FREE changes under the lock only */
 	if (next == 0)
 		next = 1;
 	/* relaxed, all: published by the slot word (SLOT) */

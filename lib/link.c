@@ -23,6 +23,8 @@ static int ring_offset(struct ringbus_node *node, uint32_t slot, uint64_t *offse
 	int r;
 
 	*offset = shm_load_relaxed(&node->own->ring[slot]); /* relaxed: own word */
+	if (*offset != 0 && *offset < node->region->g.fixed_bytes)
+		return rb_fail(-EBADMSG, "the page of slot %u is damaged", node->slot);
 	if (*offset != 0)
 		return 0;
 	r = control_lock(&c, node->region, node_control_deadline(node));
