@@ -1,6 +1,7 @@
 /* hostile.c: see hostile.h. */
 #include "hostile.h"
 
+#include <execinfo.h>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <sys/mman.h>
@@ -53,8 +54,11 @@ static _Noreturn void fail_here(const char *what)
 	char text[160];
 
 	armed = false;
-	if (harness_number("HARNESS_ABORT", 0))
-		abort();
+	if (harness_number("HARNESS_ABORT", 0)) {
+		void *stack[32];
+
+		backtrace_symbols_fd(stack, backtrace(stack, 32), STDERR_FILENO);
+	}
 	snprintf(text, sizeof(text), "%s in '%s' after %llu loads", what, h.operation,
 		 (unsigned long long)h.loads);
 	harness_child_fail(text, 0, __FILE__, __LINE__);
@@ -71,7 +75,8 @@ static void read_ranges(void)
 	while (maps && fgets(line, sizeof(line), maps)) {
 		unsigned long begin, end;
 
-		if (!strstr(line, ".bus") || sscanf(line, "%lx-%lx", &begin, &end) != 2)
+		/* a file that was made without a name keeps none here */
+		if (!strstr(line, bus_directory()) || sscanf(line, "%lx-%lx", &begin, &end) != 2)
 			continue;
 		if (h.range_count == RANGES)
 			fail_here("too many mappings");
