@@ -64,15 +64,17 @@ static int serve(char **argv)
 	};
 	struct ringbus_service *service;
 	sigset_t set;
-	int rc = ringbus_service_open(&service, &options);
+	int rc;
 
+	/* before anybody can know that it listens, and end it */
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	rc = ringbus_service_open(&service, &options);
 	if (rc < 0) {
 		fprintf(stderr, "service: %s: %s\n", ringbus_strerror(rc), ringbus_error_detail());
 		return rc == -EADDRINUSE ? 98 : 1;
 	}
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigprocmask(SIG_BLOCK, &set, NULL);
 	if (!harness_stop_on_sigterm(service))
 		return 1;
 	rc = ringbus_service_run(service);
