@@ -16,7 +16,10 @@ static int try_lock(int fd)
 
 	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
 		return 0;
-	return errno == EACCES || errno == EAGAIN ? -EAGAIN : -errno;
+	if (errno == EACCES || errno == EAGAIN)
+		return -EAGAIN;
+	return errno == ENOLCK ? rb_fail(-ENOMEM, "the system has no room for another lock")
+			       : -errno;
 }
 
 /* The holder is another process: it ends its operation, or dies and the kernel drops the lock, or
@@ -136,8 +139,8 @@ static int by_begin(const void *a, const void *b)
 	return (x->begin > y->begin) - (x->begin < y->begin);
 }
 
-/* Adds a range that a node page names, if it can be one: space comes before its name, so what is not
- * within the file is damage, and must not make the file grow to there. */
+/* Adds a range that a node page names, if it can be one: space comes before its name, so what is
+ * not within the file is damage, and must not make the file grow to there. */
 static size_t add_range(struct range *ranges, size_t n, const struct region *region,
 			uint64_t file_bytes, uint64_t offset, uint64_t bytes)
 {
@@ -167,7 +170,8 @@ static size_t collect_ranges(struct range *ranges, const struct region *region, 
 			uint64_t where = shm_load_acquire(&node->pool[i].where);
 
 			/* relaxed: ordered by the load before */
-			n = add_range(ranges, n, region, file_bytes, where & ~(uint64_t)(RB_PAGE - 1),
+			n = add_range(ranges, n, region, file_bytes,
+				      where & ~(uint64_t)(RB_PAGE - 1),
 				      shm_load_relaxed(&node->pool[i].bytes) & 0xffffffffffffull);
 		}
 	}

@@ -82,6 +82,8 @@ static const struct {
 	{EFAULT, "the bus's memory was lost (region truncated)"},
 	{EINTR, "the wait was interrupted"},
 	{EINVAL, "invalid argument"},
+	{EIO, "a system call failed that cannot fail in a sound system"},
+	{EMFILE, "the process has no descriptors left; raise ulimit -n"},
 	{EMSGSIZE, "the payload is over the limit, or the buffer is too small"},
 	{ENFILE, "no free event; start the service with more --events"},
 	{ENOENT, "no such event, or nobody owns it at present"},

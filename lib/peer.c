@@ -177,7 +177,10 @@ static int peer_lock(int fd, uint64_t offset, short type)
 
 	if (fcntl(fd, F_SETLK, &lock) == 0)
 		return 0;
-	return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+	if (errno == EAGAIN || errno == EACCES)
+		return -EBUSY;
+	return errno == ENOLCK ? rb_fail(-ENOMEM, "the system has no room for another lock")
+			       : -errno;
 }
 
 /* F_OFD_GETLK also reports locks of this very process, which F_GETLK does not. */

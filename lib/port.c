@@ -145,7 +145,9 @@ static int port_socket(void)
 {
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-	return fd < 0 ? -errno : fd;
+	if (fd >= 0)
+		return fd;
+	return errno == ENOBUFS ? -ENOMEM : -errno;
 }
 
 int port_listen(unsigned port)

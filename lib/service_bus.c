@@ -21,9 +21,12 @@ static int bus_lock_byte(int fd, off_t byte, short type)
 {
 	struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
 
-	return fcntl(fd, F_OFD_SETLK, &lock) == 0   ? 0
-	       : errno == EACCES || errno == EAGAIN ? -EAGAIN
-						    : -errno;
+	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+		return 0;
+	if (errno == EACCES || errno == EAGAIN)
+		return -EAGAIN;
+	return errno == ENOLCK ? rb_fail(-ENOMEM, "the system has no room for another lock")
+			       : -errno;
 }
 
 /* ---- election ---- */

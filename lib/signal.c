@@ -50,7 +50,8 @@ static int send_signal(struct ringbus_node *node, uint32_t slot, uint32_t genera
 	for (unsigned tries = 0;; tries++) {
 		if (tries == SIGNAL_TRIES)
 			return rb_fail(-EBADMSG,
-				       "somebody overwrites the signal word of slot %u all the time",
+				       "somebody overwrites the signal word of slot %u all the "
+				       "time",
 				       slot);
 		if (word >> 32 != generation)
 			return rb_fail(-ESRCH, "the node in slot %u has just left", slot);
