@@ -425,7 +425,8 @@ static void episode(void)
 
 static void run_episodes(uint64_t unused)
 {
-	uint64_t seed = harness_number("HOSTILE_SEED", 1), first = harness_number("HOSTILE_FIRST", 0);
+	uint64_t seed = harness_number("HOSTILE_SEED", 1),
+		 first = harness_number("HOSTILE_FIRST", 0);
 	uint64_t episodes = harness_number("HOSTILE_EPISODES", UINT64_MAX);
 	uint64_t enough = harness_number("HOSTILE_LOADS", 4000000);
 	const struct hostile_counts *n = hostile_counts();
@@ -450,8 +451,10 @@ static void run_episodes(uint64_t unused)
 
 static void a_node_that_reads_lies_stays_in_bounds(void **state)
 {
-	struct bus_spec spec = {
-		.nodes = 8, .events = 16, .ring_bytes = 4096, .pool_bytes = 64 << 10};
+	struct bus_spec spec = {.nodes = 8,
+				.events = 16,
+				.ring_bytes = 4096,
+				.pool_bytes = 64 << 10};
 
 	watchdog(600);
 	bus_serve(&spec);

@@ -1,8 +1,8 @@
 /* fuzz_hostile_life.c: the service, the reaper and the inspection among lies: they stay within
  * their memory and end after a bounded number of loads.
  *
- * See fuzz_hostile.c and hostile.h. The service runs in this process, so that its loads can lie too;
- * it adopts regions with owners that are dead, alive, or nonsense.
+ * See fuzz_hostile.c and hostile.h. The service runs in this process, so that its loads can lie
+ * too; it adopts regions with owners that are dead, alive, or nonsense.
  */
 #include "hostile.h"
 
@@ -22,8 +22,7 @@ static unsigned some_lies(void)
 static bool next_episode(uint64_t *e, uint64_t enough)
 {
 	uint64_t first = harness_number("HOSTILE_FIRST", 0);
-	uint64_t mixed = harness_number("HOSTILE_SEED", 1) +
-			 (first + *e) * 0x9e3779b97f4a7c15ull;
+	uint64_t mixed = harness_number("HOSTILE_SEED", 1) + (first + *e) * 0x9e3779b97f4a7c15ull;
 
 	if (*e >= harness_number("HOSTILE_EPISODES", UINT64_MAX) ||
 	    hostile_counts()->loads >= enough)
@@ -232,8 +231,10 @@ static void inspect_episodes(uint64_t unused)
 
 static void an_inspection_that_reads_lies_stays_in_bounds(void **state)
 {
-	struct bus_spec spec = {
-		.nodes = 8, .events = 16, .ring_bytes = 4096, .pool_bytes = 64 << 10};
+	struct bus_spec spec = {.nodes = 8,
+				.events = 16,
+				.ring_bytes = 4096,
+				.pool_bytes = 64 << 10};
 
 	watchdog(600);
 	bus_serve(&spec);

@@ -173,10 +173,10 @@ static uint64_t forged_word(void)
 	case 2: /* a chunk */
 		return pool_chunk_id(dice >> 8 & 3, dice >> 16 & 3, low & 255);
 	case 3: /* an offset, with a class in its low bits */
-		return (low & 511) << 12 | (dice >> 8 & 3 ? 0
-					    : dice >> 10 & 1
-						    ? POOL_CLASS_BIG
-						    : 1 + POOL_SHIFT_MIN + (dice >> 12 & 7));
+		return (low & 511) << 12 |
+		       (dice >> 8 & 3	 ? 0
+			: dice >> 10 & 1 ? POOL_CLASS_BIG
+					 : 1 + POOL_SHIFT_MIN + (dice >> 12 & 7));
 	default: /* the size of an extent */
 		return (low & 1023) << 12 | (dice >> 8 & 3) << 48;
 	}
@@ -184,10 +184,10 @@ static uint64_t forged_word(void)
 
 static uint64_t lie(const struct shm_word *w, uint64_t truth)
 {
-	static const uint64_t edges[] = {1ull << 31, 1ull << 32,  UINT32_MAX, (1ull << 32) - 8,
-					 1ull << 63, 1ull << 40,  4096,	      4096 + 8,
-					 4096 - 8,   1ull << 41,  65536,      INT64_MAX,
-					 UINT16_MAX, 1ull << 24, 255,	      256};
+	static const uint64_t edges[] = {1ull << 31, 1ull << 32, UINT32_MAX, (1ull << 32) - 8,
+					 1ull << 63, 1ull << 40, 4096,	     4096 + 8,
+					 4096 - 8,   1ull << 41, 65536,	     INT64_MAX,
+					 UINT16_MAX, 1ull << 24, 255,	     256};
 	uint64_t position, capacity, dice = hostile_random();
 
 	if (ring_position(w, &position, &capacity) && dice & 1)
@@ -347,11 +347,10 @@ void hostile_arm(const char *operation, unsigned per_mille)
 
 static bool documented(int rc)
 {
-	static const int codes[] = {EACCES,  EAGAIN,   EBADMSG,	  EBUSY,    EEXIST,
-				    EFAULT,  EINVAL,   EMSGSIZE,  ENFILE,   ENOENT,
-				    ENOSPC,  ENOTCONN, ENOTSUP,	  ENOTUNIQ, EPERM,
-				    EPROTO,  ESRCH,    ESTALE,	  ETIMEDOUT, EUSERS,
-				    ENOMEM,  ECONNREFUSED};
+	static const int codes[] = {EACCES,    EAGAIN,	 EBADMSG, EBUSY,       EEXIST, EFAULT,
+				    EINVAL,    EMSGSIZE, ENFILE,  ENOENT,      ENOSPC, ENOTCONN,
+				    ENOTSUP,   ENOTUNIQ, EPERM,	  EPROTO,      ESRCH,  ESTALE,
+				    ETIMEDOUT, EUSERS,	 ENOMEM,  ECONNREFUSED};
 
 	for (unsigned i = 0; i < rb_array_size(codes); i++)
 		if (rc == -codes[i])

@@ -1,0 +1,52 @@
+/* syserr.h: runs one operation in a child and fails its n-th system call, or its n-th allocation.
+ *
+ * The parent traces the child (ptrace) while it is in the operation; the call that is to fail is
+ * not made and returns the error. Allocations of the library and of the test are counted by the
+ * linker's
+ * --wrap, so that one can be failed, and so that each that is not given back is known.
+ */
+#ifndef RINGBUS_TESTS_SYSERR_H
+#define RINGBUS_TESTS_SYSERR_H
+
+#include "harness.h"
+
+enum {
+	SYSERR_ONCE = 1, /* it cannot be done again: what failed is told, and done */
+	SYSERR_SLEEPS =
+		2,	  /* futex calls fail too; elsewhere they are those of libc, which aborts */
+	SYSERR_GRACE = 4, /* its membarrier calls are those of liburcu, which aborts */
+};
+
+struct syserr_operation {
+	const char *name;
+	void (*prepare)(void);
+	int (*run)(void);   /* the operation; again after a failure, which must then succeed */
+	void (*undo)(void); /* of a run that succeeded */
+	void (*finish)(void);
+	unsigned flags;
+};
+
+/* What is to fail in the next child: the `hit`-th (1 is the first) call `number`; or, if number is
+ * -1, the `hit`-th allocation. hit 0: nothing fails, and what is called is noted. */
+struct syserr_plan {
+	long number;
+	unsigned hit;
+	int error;
+};
+
+#define SYSERR_CALLS 512 /* system call numbers */
+
+struct syserr_seen {
+	unsigned calls[SYSERR_CALLS]; /* how often each was made in the operation */
+	unsigned allocations;
+	int rc;	       /* of the operation */
+	bool happened; /* what was to fail was reached */
+};
+
+/* False: the child crashed, hung, leaked, or could not do it again; said on stderr. */
+bool syserr_child(const struct syserr_operation *o, const struct syserr_plan *plan,
+		  struct syserr_seen *seen);
+/* Fails everything in turn. Returns how many things were failed; asserts. */
+unsigned syserr_everything(const struct syserr_operation *o);
+
+#endif
