@@ -436,7 +436,7 @@ static void run_episodes(uint64_t unused)
 
 		flag_set(0, first + e);
 		hostile_begin(splitmix(&mixed));
-		hostile_restore_image((uint32_t)(1 + (first + e) * 16));
+		image_restore((uint32_t)(1 + (first + e) * 16));
 		episode();
 		flag_set(2, e + 1);
 	}
@@ -459,7 +459,7 @@ static void a_node_that_reads_lies_stays_in_bounds(void **state)
 	watchdog(600);
 	bus_serve(&spec);
 	/* the region is made before anybody joins */
-	hostile_keep_image();
+	image_keep();
 	hostile_run(run_episodes, "fuzz_hostile", harness_number("HOSTILE_SEED", 1));
 	bus_kill();
 	bus_expect_leftovers();

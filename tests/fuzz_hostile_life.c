@@ -120,7 +120,7 @@ static void serve_episodes(uint64_t unused)
 		/* adopts or replaces what the last one left */
 		if (open_service(&service, lies) == 0) {
 			opened++;
-			hostile_keep_image();
+			image_keep();
 			serve_some(service, lies);
 			hostile_arm("service close", lies);
 			ringbus_service_close(service);
@@ -215,7 +215,7 @@ static void inspect_episodes(uint64_t unused)
 
 	snprintf(path, sizeof(path), "%s/%u.bus", bus_directory(), bus_port());
 	while (next_episode(&e, harness_number("HOSTILE_LOADS", 4000000) / 2)) {
-		hostile_restore_image((uint32_t)(1 + flag_get(0) * 16));
+		image_restore((uint32_t)(1 + flag_get(0) * 16));
 		one = child_node(NULL);
 		two = child_node(NULL);
 		fill_bus(one, two);
@@ -238,7 +238,7 @@ static void an_inspection_that_reads_lies_stays_in_bounds(void **state)
 
 	watchdog(600);
 	bus_serve(&spec);
-	hostile_keep_image();
+	image_keep();
 	hostile_run(inspect_episodes, "fuzz_hostile_life an_inspection*",
 		    harness_number("HOSTILE_SEED", 1));
 	bus_kill();

@@ -4,8 +4,6 @@
 #include <execinfo.h>
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #define RANGES 4096
@@ -29,13 +27,6 @@ static struct {
 	unsigned range_count;
 	struct hostile_counts counts;
 } h;
-
-static struct {
-	int fd;
-	size_t bytes; /* of the whole file */
-	uint8_t *fixed;
-	struct layout_geometry g;
-} image = {.fd = -1};
 
 static _Thread_local bool armed;
 
@@ -372,59 +363,13 @@ void hostile_disarm(int rc)
 		harness_child_fail(h.operation, rc, __FILE__, __LINE__);
 }
 
-/* ---- the region between two episodes ---- */
-
-static void image_path(char path[128])
-{
-	snprintf(path, 128, "%s/%u.bus", bus_directory(), bus_port());
-}
-
-void hostile_keep_image(void)
-{
-	struct layout_header header;
-	const char *why = NULL;
-	char path[128];
-	struct stat st;
-
-	if (image.fd >= 0) {
-		close(image.fd);
-		free(image.fixed);
-	}
-	image_path(path);
-	image.fd = open(path, O_RDWR | O_CLOEXEC);
-	assert_true(image.fd >= 0 && fstat(image.fd, &st) == 0);
-	image.bytes = (size_t)st.st_size;
-	assert_int_equal(pread(image.fd, &header, sizeof(header), 0), sizeof(header));
-	assert_int_equal(layout_header_check(&header, &image.g, &why), 0);
-	image.fixed = malloc(image.g.fixed_bytes);
-	assert_int_equal(pread(image.fd, image.fixed, image.g.fixed_bytes, 0), image.g.fixed_bytes);
-}
-
-void hostile_restore_image(uint32_t generation)
-{
-	struct layout_bell *bells =
-		(void *)(image.fixed + image.g.common_offset + sizeof(struct layout_common));
-
-	for (uint32_t s = 0; s < image.g.nodes; s++)
-		atomic_store(&bells[s].slot.v, slot_word(generation, 0, SLOT_FREE));
-	child_check(ftruncate(image.fd, (off_t)image.bytes) == 0);
-	child_check(pwrite(image.fd, image.fixed, image.g.fixed_bytes, 0) ==
-		    (ssize_t)image.g.fixed_bytes);
-}
-
 void hostile_scribble(unsigned words)
 {
-	struct stat st;
-
-	child_check(fstat(image.fd, &st) == 0);
 	for (unsigned i = 0; i < words; i++) {
-		uint64_t at = RB_PAGE + hostile_below((uint64_t)st.st_size - RB_PAGE);
-		uint64_t word;
+		uint64_t at = RB_PAGE + hostile_below(image_file_bytes() - RB_PAGE);
 
 		at &= ~7ull;
-		child_check(pread(image.fd, &word, 8, (off_t)at) == 8);
-		word = lie((const struct shm_word *)NULL, word);
-		child_check(pwrite(image.fd, &word, 8, (off_t)at) == 8);
+		image_put(at, lie(NULL, image_get(at)));
 	}
 }
 

@@ -11,6 +11,7 @@
 #define RINGBUS_TESTS_HOSTILE_H
 
 #include "harness.h"
+#include "image.h"
 #include "node.h"
 
 /* Installs the hooks. Loads are true until armed. */
@@ -41,13 +42,6 @@ struct hostile_counts {
 };
 const struct hostile_counts *hostile_counts(void);
 
-/* ---- the region between two episodes ---- */
-
-/* Keeps a copy of the fixed part of the bus's region while nobody is on it. */
-void hostile_keep_image(void);
-/* Puts it back, with every slot free and its generation at `generation`; what lies behind the fixed
- * part is cut off. Nobody has the region mapped but the service. */
-void hostile_restore_image(uint32_t generation);
 /* Stores random words all over the file: `words` of them. */
 void hostile_scribble(unsigned words);
 
