@@ -107,7 +107,9 @@ static void conn_say(struct ringbus_service *s, struct service_conn *c, enum wir
 	c->out.magic = WIRE_MAGIC;
 	c->out.kind = (uint32_t)kind;
 	c->out.signature = layout_signature();
-	memcpy(c->out.uuid, s->region->uuid, sizeof(c->out.uuid));
+	/* whoever is refused may be a stranger, who is told nothing of the region */
+	if (kind != WIRE_REFUSAL)
+		memcpy(c->out.uuid, s->region->uuid, sizeof(c->out.uuid));
 	c->out_bytes = sizeof(c->out);
 	conn_flush(s, c);
 }
