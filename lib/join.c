@@ -224,6 +224,13 @@ static int join_claim(struct join *j, struct region *region, const struct wire_m
 	uint64_t joining = slot_word(grant->generation, grant->pid, SLOT_JOINING);
 	uint64_t seen = granted;
 
+	/* Looked at before the lock: a slot that is another node's of this process would let us
+	 * take the lock, since POSIX locks do not exclude there, and lose it for that node. sync
+	 * SLOT joiner: a look; decided by the CAS; pairs SLOT writer in control_grant() */
+	if (shm_load_acquire(slot) != granted) {
+		rb_fail(-ETIMEDOUT, "slot %u is not granted to this process", grant->slot);
+		return join_again(j, -ETIMEDOUT);
+	}
 	if (join_live(j, region, grant->slot) < 0)
 		return join_again(j, -EBUSY);
 	KILL_POINT("X_JOIN_LOCKED");
