@@ -21,6 +21,7 @@
 #define JOIN_STRANGER_NS \
 	(300 * RB_MS) /* so long may a port answer without a region before it is a stranger's */
 #define JOIN_LIVE_TRIES 100
+#define JOIN_PUSHED_OUT 20
 #define JOIN_SHORT_NS (100 * RB_MS)
 
 struct join {
@@ -30,6 +31,7 @@ struct join {
 	uint64_t started_ns;  /* last autostart; 0: none */
 	uint64_t stranger_ns; /* since when the port answers and no region is there; 0: not so */
 	unsigned proofs_lost;
+	unsigned pushed_out;
 	uint64_t attempt_ns; /* when this attempt began */
 	int reason;	     /* of the last JOIN_AGAIN */
 	char why[512];	     /* its text */
@@ -145,9 +147,9 @@ static int join_receive(struct join *j, int fd, struct wire_message *m, enum wir
 
 /* The service must hold the lock that we named: only who can write the region can. */
 static int join_verify(struct join *j, struct region *region, const struct wire_message *challenge,
-		       uint64_t offset)
+		       uint64_t offset, int fd)
 {
-	char who[PORT_WHO_MAX];
+	char who[PORT_WHO_MAX], byte;
 
 	if (memcmp(challenge->uuid, region->uuid, sizeof(region->uuid)) != 0) {
 		rb_fail(-ENOENT,
@@ -159,6 +161,12 @@ static int join_verify(struct join *j, struct region *region, const struct wire_
 	}
 	if (peer_proof_holder(region, offset) != 0)
 		return 0;
+	/* A service in a flood of connections gives up some, and its proof with them. */
+	if (port_read(fd, &byte, 1) != -EAGAIN && j->pushed_out++ < JOIN_PUSHED_OUT) {
+		rb_fail(-EACCES, "the service on port %u hangs up before it can be trusted",
+			j->port);
+		return join_again(j, -EACCES);
+	}
 	port_holder(j->port, who);
 	return rb_fail(-EACCES,
 		       "%s answers on port %u but has no access to the region: an impostor; end "
@@ -178,7 +186,7 @@ static int join_exchange(struct join *j, struct region *region, int fd, struct w
 		return join_broken(j, err);
 	err = join_receive(j, fd, &m, WIRE_CHALLENGE);
 	if (err == 0)
-		err = join_verify(j, region, &m, theirs);
+		err = join_verify(j, region, &m, theirs, fd);
 	if (err != 0)
 		return err;
 	ours = m.proof_offset;

@@ -22,6 +22,8 @@ static void conn_close(struct ringbus_service *s, struct service_conn *c)
 	memset(c, 0, sizeof(*c));
 }
 
+/* Who is given up first: the oldest of those that have not named the region. Whoever did has seen
+ * it, and goes last. */
 static struct service_conn *conn_oldest(struct ringbus_service *s, unsigned *unproven)
 {
 	struct service_conn *oldest = NULL;
@@ -29,24 +31,40 @@ static struct service_conn *conn_oldest(struct ringbus_service *s, unsigned *unp
 	*unproven = 0;
 	for (uint32_t i = 0; i < SERVICE_CONNECTIONS; i++) {
 		struct service_conn *c = &s->conns[i];
+		bool known = c->state == CONN_PROVED;
 
 		if (c->state == CONN_NONE || c->state == CONN_GRANTED)
 			continue;
 		++*unproven;
-		if (!oldest || c->opened_ns < oldest->opened_ns)
+		if (!oldest || known < (oldest->state == CONN_PROVED) ||
+		    (known == (oldest->state == CONN_PROVED) && c->opened_ns < oldest->opened_ns))
 			oldest = c;
 	}
 	return oldest;
 }
 
-static void conn_open(struct ringbus_service *s, int fd)
+/* Makes room for one more. A client's greeting may lie unread while a flood comes in behind it: it
+ * is looked at before anything is given up. */
+static void conn_make_room(struct ringbus_service *s)
 {
-	struct service_conn *oldest;
 	unsigned unproven;
+	struct service_conn *oldest = conn_oldest(s, &unproven);
 
-	oldest = conn_oldest(s, &unproven);
+	for (unsigned i = 0; i < SERVICE_UNPROVEN_MAX && unproven >= SERVICE_UNPROVEN_MAX; i++) {
+		struct service_conn *was = oldest;
+
+		conn_event(s, (uint32_t)(oldest - s->conns), 0);
+		oldest = conn_oldest(s, &unproven);
+		if (oldest == was)
+			break;
+	}
 	if (unproven >= SERVICE_UNPROVEN_MAX)
 		conn_close(s, oldest);
+}
+
+static void conn_open(struct ringbus_service *s, int fd)
+{
+	conn_make_room(s);
 	for (uint32_t i = 0; i < SERVICE_CONNECTIONS; i++) {
 		struct service_conn *c = &s->conns[i];
 
