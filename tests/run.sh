@@ -69,7 +69,7 @@ asan() {
 	build build-tests-asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false \
 		-Dbench=false || return
 	ASAN_OPTIONS=abort_on_error=0:detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-		HARNESS_SLOW=4 run build-tests-asan asan --suite quick --timeout-multiplier 4
+		HARNESS_SLOW=4 run build-tests-asan asan --suite quick --suite lies --timeout-multiplier 4
 }
 
 tsan() {
@@ -103,12 +103,12 @@ soak() {
 full() {
 	if command -v clang >/dev/null; then
 		CC=clang build build-tests-clang -Dbuildtype=debugoptimized -Dbench=false &&
-			run build-tests-clang clang --suite quick
+			run build-tests-clang clang --suite quick --suite hostile
 	fi
 	build build-tests-lto -Dbuildtype=release -Db_lto=true -Doptimization=3 -Dbench=false &&
-		run build-tests-lto lto --suite quick --suite e2e
+		run build-tests-lto lto --suite quick --suite hostile --suite e2e
 	build build-tests-o0 -Dbuildtype=debug -Doptimization=0 -Dbench=false || return
-	run build-tests-o0 o0 --suite quick
+	run build-tests-o0 o0 --suite quick --suite hostile
 	# the programs that fill filesystems, truncate the region or filter system calls have nothing to say there
 	if command -v valgrind >/dev/null; then
 		HARNESS_SLOW=20 run build-tests-o0 valgrind --timeout-multiplier 20 \
@@ -121,9 +121,13 @@ full() {
 
 [ "$mode" != soak ] || soak
 if build build-tests -Dbuildtype=debugoptimized; then
+	if [ "$mode" = full ]; then
+		export HOSTILE_LOADS=24000000 CHAOS_ROUNDS=100000 MEMORY_ROUNDS=300 HOSTILE_JUDGE=1
+	fi
 	run build-tests style --suite style
 	run build-tests quick --suite quick
 	run build-tests e2e --suite e2e
+	[ "$mode" = quick ] || run build-tests hostile --suite hostile
 	if [ "$mode" = full ]; then
 		export STRESS_EACH=1000000 STOP_SECONDS=10 WAKE_ROUNDS=300000 KILL_ROUNDS=600
 	fi
