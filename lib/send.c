@@ -114,6 +114,13 @@ rb_inline int add_target(struct shot *s, uint32_t slot, bool lossy)
 	int r;
 
 	if (rb_unlikely(!tx)) {
+		/* no ring for a slot that a damaged mask names and nobody has
+		 * sync SLOT reader: is anybody there; pairs SLOT writer in control_grant() */
+		word = shm_load_acquire(&node->region->bells[slot].slot);
+		if (slot_state(word) != SLOT_LIVE) {
+			shm_count(&node->own->dropped_gone, 1);
+			return 0;
+		}
 		r = link_tx_open(node, slot, &tx);
 		if (r < 0)
 			return r;
