@@ -128,30 +128,27 @@ void control_intend(struct control *c, enum control_op op, uint32_t slot, uint32
 	KILL_POINT("X_CONTROL_INTENT");
 }
 
-struct range {
-	uint64_t begin, end;
-};
-
 static int by_begin(const void *a, const void *b)
 {
-	const struct range *x = a, *y = b;
+	const struct control_range *x = a, *y = b;
 
 	return (x->begin > y->begin) - (x->begin < y->begin);
 }
 
 /* Adds a range that a node page names, if it can be one: space comes before its name, so what is
  * not within the file is damage, and must not make the file grow to there. */
-static size_t add_range(struct range *ranges, size_t n, const struct region *region,
+static size_t add_range(struct control_range *ranges, size_t n, const struct region *region,
 			uint64_t file_bytes, uint64_t offset, uint64_t bytes)
 {
 	if (offset < region->g.fixed_bytes || (offset & (RB_PAGE - 1)) || offset > file_bytes ||
 	    bytes > file_bytes - offset)
 		return n;
-	ranges[n] = (struct range){offset, offset + rb_align_up(bytes, RB_PAGE)};
+	ranges[n] = (struct control_range){offset, offset + rb_align_up(bytes, RB_PAGE)};
 	return n + 1;
 }
 
-static size_t collect_ranges(struct range *ranges, const struct region *region, uint64_t file_bytes)
+static size_t collect_ranges(struct control_range *ranges, const struct region *region,
+			     uint64_t file_bytes)
 {
 	uint64_t ring = layout_ring_extent_bytes(&region->g);
 	size_t n = 0;
@@ -178,29 +175,35 @@ static size_t collect_ranges(struct range *ranges, const struct region *region, 
 	return n;
 }
 
+int control_ranges(const struct region *region, struct control_range **ranges, size_t *n)
+{
+	size_t capacity = (size_t)region->g.nodes * (region->g.nodes + LAYOUT_POOL_EXTENTS);
+	struct stat st;
+
+	if (fstat(region->fd, &st) < 0)
+		return rb_fail(-EIO, "fstat of the region failed: %s", strerrordesc_np(errno));
+	*ranges = malloc(capacity * sizeof(**ranges));
+	if (!*ranges)
+		return -ENOMEM;
+	*n = collect_ranges(*ranges, region, (uint64_t)st.st_size);
+	return 0;
+}
+
 int control_extent(struct control *c, uint64_t bytes, uint64_t *offset)
 {
-	struct region *region = c->region;
-	size_t capacity = (size_t)region->g.nodes * (region->g.nodes + LAYOUT_POOL_EXTENTS);
-	struct range *ranges = malloc(capacity * sizeof(*ranges));
-	uint64_t at = region->g.fixed_bytes;
-	struct stat st;
+	uint64_t at = c->region->g.fixed_bytes;
+	struct control_range *ranges;
 	size_t n;
-	int r;
+	int r = control_ranges(c->region, &ranges, &n);
 
-	if (!ranges)
-		return -ENOMEM;
-	if (fstat(region->fd, &st) < 0) {
-		free(ranges);
-		return rb_fail(-errno, "fstat of the region failed: %s", strerrordesc_np(errno));
-	}
+	if (r < 0)
+		return r;
 	bytes = rb_align_up(bytes, RB_PAGE);
-	n = collect_ranges(ranges, region, (uint64_t)st.st_size);
 	qsort(ranges, n, sizeof(*ranges), by_begin);
 	for (size_t i = 0; i < n && ranges[i].begin < at + bytes; i++)
 		at = rb_max(at, ranges[i].end);
 	free(ranges);
-	r = region_allocate(region, at, bytes);
+	r = region_allocate(c->region, at, bytes);
 	KILL_POINT("X_EXTENT_ALLOCATED");
 	if (r < 0)
 		return r;

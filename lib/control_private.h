@@ -17,6 +17,13 @@ int control_reap_held(struct control *c);
 /* Gives the memory back that a slot which is FREE now does not need: see reclaim.c. */
 void control_reclaim(struct control *c, uint32_t slot);
 
+/* What the pages of all nodes name: rings and pool extents within the file, in no order. The caller
+ * frees it. 0, -ENOMEM, -EIO. */
+struct control_range {
+	uint64_t begin, end;
+};
+int control_ranges(const struct region *region, struct control_range **ranges, size_t *n);
+
 struct pool_place;
 /* For who walks the extents that a node's page names: whether this one can be real. *seen_bytes, 0
  * before the first, sums them up: a page that names more than a pool may have is damaged, and

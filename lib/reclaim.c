@@ -15,6 +15,25 @@
 #include "pool.h"
 #include "ring.h"
 
+#include <stdlib.h>
+
+/* Everything that is named, as the reclaiming begins. */
+struct book {
+	struct control_range *ranges;
+	size_t n;
+};
+
+/* Whether another name covers a part of the range. Then one of the two is damage, and what is given
+ * back might be somebody else's: nothing is. */
+static bool is_named_twice(const struct book *book, uint64_t offset, uint64_t bytes)
+{
+	unsigned names = 0;
+
+	for (size_t i = 0; i < book->n; i++)
+		names += book->ranges[i].begin < offset + bytes && offset < book->ranges[i].end;
+	return names > 1;
+}
+
 struct pair {
 	struct layout_ring_tx *tx;
 	struct layout_ring_rx *rx;
@@ -64,14 +83,15 @@ static bool true_tail(const struct region *region, const struct pair *p, uint64_
 	return !bad;
 }
 
-static void punch_pair(struct region *region, uint32_t from, uint32_t to)
+static void punch_pair(struct region *region, const struct book *book, uint32_t from, uint32_t to)
 {
 	struct pair p;
 	uint64_t tail;
 
 	if (!map_pair(region, from, to, &p))
 		return;
-	if (true_tail(region, &p, &tail)) {
+	if (!is_named_twice(book, p.offset, layout_ring_extent_bytes(&region->g)) &&
+	    true_tail(region, &p, &tail)) {
 		/* sync HINT sender: in place of the sender, who is gone; pairs HINT successor in
 		 * ring_tx_init() */
 		shm_store_release(&p.tx->hint, tail);
@@ -118,7 +138,7 @@ static bool is_borrowed(struct region *region, const struct pool_place *place)
 	return any;
 }
 
-static void reclaim_pool(struct region *region, uint32_t slot)
+static void reclaim_pool(struct region *region, const struct book *book, uint32_t slot)
 {
 	const struct layout_node *node = &region->nodes[slot];
 	struct layout_node *own = NULL;
@@ -136,7 +156,7 @@ static void reclaim_pool(struct region *region, uint32_t slot)
 				return;
 			own = map;
 		}
-		if (is_borrowed(region, &place))
+		if (is_named_twice(book, place.offset, place.bytes) || is_borrowed(region, &place))
 			continue;
 		shm_store_relaxed(&own->pool[i].where,
 				  0); /* relaxed: no descriptor leads here any more */
@@ -149,12 +169,16 @@ static void reclaim_pool(struct region *region, uint32_t slot)
 void control_reclaim(struct control *c, uint32_t slot)
 {
 	struct region *region = c->region;
+	struct book book;
 
-	reclaim_pool(region, slot);
+	if (control_ranges(region, &book.ranges, &book.n) < 0)
+		return;
+	reclaim_pool(region, &book, slot);
 	for (uint32_t other = 0; other < region->g.nodes; other++) {
 		if (other == slot || !is_free(region, other))
 			continue;
-		punch_pair(region, slot, other);
-		punch_pair(region, other, slot);
+		punch_pair(region, &book, slot, other);
+		punch_pair(region, &book, other, slot);
 	}
+	free(book.ranges);
 }
