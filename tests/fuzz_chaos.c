@@ -9,6 +9,7 @@
  */
 #include "harness.h"
 #include "image.h"
+#include "pool.h"
 
 #include <sched.h>
 #include <signal.h>
@@ -425,7 +426,88 @@ static void nobody_crashes_while_a_stranger_writes_into_the_region(void **state)
 	bus_expect_leftovers();
 }
 
+/* ---- a page that names what is not its owner's ---- */
+
+static void forger(uint64_t unused)
+{
+	struct ringbus_node *node = child_node(NULL);
+	static const uint8_t data[LARGE];
+
+	child_ok(ringbus_contact_address(node, &(struct ringbus_address){.slot = 0}, data, LARGE,
+					 0));
+	flag_set(READY, 1);
+	for (;;)
+		pause();
+}
+
+/* A stray store in its own page: its pool, or its ring, is now where the ring from slot 0 to 1 is.
+ */
+static void forge(uint32_t slot, bool ring)
+{
+	const struct layout_geometry *g = image_geometry();
+	uint64_t theirs = image_get(g->nodes_offset + offsetof(struct layout_node, ring) + 8);
+	uint64_t page = g->nodes_offset + slot * RB_PAGE;
+	uint64_t entry = page + offsetof(struct layout_node, pool);
+
+	assert_true(theirs >= g->fixed_bytes);
+	if (ring) {
+		image_put(page + offsetof(struct layout_node, ring) + 3 * 8, theirs);
+		return;
+	}
+	image_put(entry + 8, layout_ring_extent_bytes(g));
+	image_put(entry, theirs | POOL_CLASS_BIG);
+}
+
+static void what_a_dead_page_names_wrongly_is_not_taken_from_others(void **state)
+{
+	struct bus_spec spec = {.nodes = 8,
+				.events = 16,
+				.ring_bytes = 4096,
+				.pool_bytes = 64 << 10};
+	struct ringbus_address address, b_address;
+	struct ringbus_node *a, *b;
+	struct ringbus_message m;
+	char text[16];
+	pid_t child;
+
+	setenv("HARNESS_NO_CHECK", "1", 1);
+	bus_serve(&spec);
+	image_keep();
+	a = node_open();
+	b = node_open();
+	b_address = node_address(b);
+	for (unsigned round = 0; round < 2; round++) {
+		flag_set(READY, 0);
+		child = child_start(forger, 0);
+		flag_wait(READY, 1);
+		ok(ringbus_node_find_pid(a, (uint32_t)child, &address));
+		pull(a, &m);
+		fails(ringbus_next(a, &m, 0), -EAGAIN);
+		for (unsigned i = 0; i < 20; i++) {
+			snprintf(text, sizeof(text), "number %u", i);
+			ok(ringbus_contact_address(a, &b_address, text, strlen(text), 0));
+		}
+		forge(address.slot, round == 1);
+		child_kill(child);
+		while (slot_state(image_get(
+			       image_geometry()->common_offset + sizeof(struct layout_common) +
+			       address.slot * sizeof(struct layout_bell))) != SLOT_FREE)
+			pause_briefly();
+		for (unsigned i = 0; i < 20; i++) {
+			snprintf(text, sizeof(text), "number %u", i);
+			do /* it is there: nothing is waited for */
+				ok(ringbus_next(b, &m, 0));
+			while (m.kind == RINGBUS_NOTICE);
+			assert_int_equal(m.size, strlen(text));
+			assert_memory_equal(m.data, text, m.size);
+		}
+		assert_int_equal(node_stats(b).corrupt, 0);
+	}
+	bus_expect_leftovers();
+}
+
 static const struct CMUnitTest tests[] = {
+	BARE_TEST(what_a_dead_page_names_wrongly_is_not_taken_from_others),
 	BARE_TEST(nobody_crashes_while_a_stranger_writes_into_the_region),
 };
 
