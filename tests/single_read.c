@@ -45,9 +45,9 @@ static const struct {
 	{"close", "event.word", 2, "passes: ownership, settled"},
 	{"close", "event.members", 2, "a bit cleared; is anybody left"},
 	{"close", "event.deliver", 2, "a bit cleared; is anybody left"},
-	{"close", "node.pool", 2, "passes: bits of the one that left, extents given back"},
+	{"close", "node.pool", 3, "passes: bits of the one that left, all names, given back"},
 	{"close", "borrow bits", 4, "passes: chunks without a reader, bits of the one that left"},
-	{"close", "node.ring", 2, "passes: each ring of the pair"},
+	{"close", "node.ring", 3, "passes: all names, each ring of the pair, given back"},
 };
 
 void single_begin(const char *operation)

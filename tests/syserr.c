@@ -24,6 +24,7 @@ static struct syserr_shared {
 static _Thread_local bool counting;
 static unsigned allocations, fail_at;
 static long outstanding;
+static bool wrapped;
 
 static bool fails_now(void)
 {
@@ -44,19 +45,21 @@ static void *got(void *p)
 	return p;
 }
 
+/* used: LTO does not see the linker's --wrap */
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t n, size_t bytes);
 void *__real_realloc(void *p, size_t bytes);
 void *__real_aligned_alloc(size_t unit, size_t bytes);
 void __real_free(void *p);
-void *__wrap_malloc(size_t bytes);
-void *__wrap_calloc(size_t n, size_t bytes);
-void *__wrap_realloc(void *p, size_t bytes);
-void *__wrap_aligned_alloc(size_t unit, size_t bytes);
-void __wrap_free(void *p);
+__attribute__((used)) void *__wrap_malloc(size_t bytes);
+__attribute__((used)) void *__wrap_calloc(size_t n, size_t bytes);
+__attribute__((used)) void *__wrap_realloc(void *p, size_t bytes);
+__attribute__((used)) void *__wrap_aligned_alloc(size_t unit, size_t bytes);
+__attribute__((used)) void __wrap_free(void *p);
 
 void *__wrap_malloc(size_t bytes)
 {
+	wrapped = true;
 	return fails_now() ? NULL : got(__real_malloc(bytes));
 }
 
@@ -156,6 +159,7 @@ static _Noreturn void child_runs(const struct syserr_operation *o, const struct 
 				 bool traced)
 {
 	unsigned descriptors, mappings;
+	void *volatile once; /* or the compiler would leave it out */
 	long before;
 	int rc;
 
@@ -163,7 +167,9 @@ static _Noreturn void child_runs(const struct syserr_operation *o, const struct 
 	if (traced)
 		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
 	alarm(20 * (unsigned)harness_number("HARNESS_SLOW", 1));
-	free(malloc(1));
+	once = malloc(1);
+	free(once);
+	shared->seen.wrapped = wrapped;
 	descriptors = count_descriptors();
 	mappings = count_mappings();
 	before = outstanding;
@@ -391,6 +397,8 @@ unsigned syserr_everything(const struct syserr_operation *o)
 
 	assert_true(syserr_child(o, &plan, &dry));
 	assert_true(dry.rc >= 0);
+	/* the linker's --wrap is at work: this test has allocated, too */
+	assert_true(dry.wrapped);
 	for (long number = 0; number < SYSERR_CALLS; number++) {
 		int errors[3];
 		unsigned n = can_fail(o, number) ? errors_of(number, errors) : 0;

@@ -40,6 +40,7 @@ struct syserr_seen {
 	unsigned calls[SYSERR_CALLS]; /* how often each was made in the operation */
 	unsigned allocations;
 	int rc;	       /* of the operation */
+	bool wrapped;  /* allocations go through here */
 	bool happened; /* what was to fail was reached */
 };
 
