@@ -20,7 +20,7 @@
  *    ringbus_node_close(), which frees the child's copy and leaves the parent's membership alone.
  *  - Option structs begin with their size; zero in any other member means the default.
  *
- * Error codes. Any call may return -ENOMEM, -EMFILE and -EIO.
+ * Error codes. Any call may also return -ENOMEM, or a code that a system call gave, like -EMFILE.
  *
  *   -EACCES        no permission, or an impostor holds the port
  *   -EADDRINUSE    another process holds the port
@@ -33,10 +33,7 @@
  *   -EINTR         it would have waited, and ringbus_node_interrupt() was called
  *   -EINVAL        misuse
  *   -EMSGSIZE      over the limit, or buffer too small
- *   -EIO           a system call failed that cannot fail in a sound system
- *   -EMFILE        out of descriptors
  *   -ENFILE        no free event
- *   -ENOMEM        out of memory, or of room for locks
  *   -ENOENT        no such event, or no owner at present
  *   -ENOSPC        the shared-memory filesystem is full
  *   -ENOTCONN      forked child, or the node was closed meanwhile
