@@ -14,7 +14,7 @@ void control_event_forget_slot(struct control *c, uint32_t slot);
 /* control_reap() with the lock held. Returns how many slots it freed. */
 int control_reap_held(struct control *c);
 
-/* Gives the memory back that a slot which is FREE now does not need: see reclaim.c. */
+/* Gives the memory back that a slot which is about to be FREE does not need: see reclaim.c. */
 void control_reclaim(struct control *c, uint32_t slot);
 
 /* What the pages of all nodes name: rings and pool extents within the file, in no order. The caller

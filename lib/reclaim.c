@@ -1,9 +1,10 @@
-/* reclaim.c: memory that a freed slot does not need any more goes back to the system. Level 3.
+/* reclaim.c: memory that a slot does not need any more goes back to the system. Level 3.
  *
- * With the control lock held, and the slot FREE, so that nobody writes its page, its ends of rings,
- * or its pool.
+ * With the control lock held, and the slot DEAD or LEFT, so that nobody writes its page, its ends
+ * of rings, or its pool, and not yet FREE: a reaper that dies on the way leaves the rest to the
+ * next.
  *
- * Rings whose both slots are free: the true tail is stored as hint and head first, then the data
+ * Rings whose other slot is free: the true tail is stored as hint and head first, then the data
  * pages are punched. Positions kept as they stood would leave head and lazy hint apart with every
  * header 0, which reads as a spoiled pair. A death in between (X_RECLAIM_HEAD) leaves an empty ring
  * with old bytes: the header at the tail is 0 all the same. Pool extents of the slot: given back
