@@ -130,6 +130,8 @@ if build build-tests -Dbuildtype=debugoptimized; then
 	[ "$mode" = quick ] || run build-tests hostile --suite hostile
 	if [ "$mode" = full ]; then
 		export STRESS_EACH=1000000 STOP_SECONDS=10 WAKE_ROUNDS=300000 KILL_ROUNDS=600
+		export KILLAT_ALL=1 KILLAT_KILLS=70000 KILLAT_STOPS=6000
+		export KILLAT_SERVICE=3000 KILLAT_IMAGES=64 KILLAT_JUDGE=1
 	fi
 	[ "$mode" = quick ] || run build-tests stress --suite stress
 fi

@@ -1,0 +1,261 @@
+/* killat.c: kills a real process at every instruction of the library; see killat.h.
+ *
+ * KILLAT_SEED: which places, where not all are taken. KILLAT_KILLS, KILLAT_STOPS, KILLAT_SERVICE,
+ * KILLAT_IMAGES: how many. KILLAT_ALL=1: each instruction of each operation.
+ * KILLAT_REPLAY=op:state:place[:mode]: one, KILLAT_TIMES times. KILLAT_JUDGE=1 judges the times
+ * too. A place is OFFSET.HIT, hexadecimal in the library's text, or sN, the N-th stop at a system
+ * call; it holds for one build.
+ */
+#include "killat.h"
+
+#define FAILURES_MAX 8u
+
+static struct recording recordings[128];
+static uint64_t seed;
+
+static struct job *jobs;
+static size_t job_count, job_capacity;
+
+/* ---- which places ---- */
+
+static void add_job(const struct test_case *c, const struct position *at, enum mode how)
+{
+	if (job_count == job_capacity) {
+		job_capacity = job_capacity ? 2 * job_capacity : 4096;
+		jobs = realloc(jobs, job_capacity * sizeof(*jobs));
+		assert_non_null(jobs);
+	}
+	jobs[job_count++] = (struct job){.on = c, .at = *at, .mode = how};
+}
+
+static void add_instructions(unsigned i)
+{
+	for (size_t k = 0; k < recordings[i].count; k++)
+		if (place_is_first(&recordings[i].at[k]))
+			add_job(&cases[i], &recordings[i].at[k], MODE_KILL);
+}
+
+static void add_random(size_t n, enum mode how, unsigned with, unsigned without)
+{
+	unsigned usable = 0;
+
+	for (unsigned i = 0; i < case_count; i++)
+		usable += recordings[i].count && (cases[i].flags & with) == with &&
+			  !(cases[i].flags & without);
+	for (unsigned i = 0; usable && n > 0; i = (i + 1) % case_count) {
+		if (!recordings[i].count || (cases[i].flags & with) != with ||
+		    cases[i].flags & without)
+			continue;
+		add_job(&cases[i], any_place(&recordings[i], &seed), how);
+		n--;
+	}
+}
+
+static void shuffle(void)
+{
+	for (size_t i = job_count; i > 1; i--) {
+		size_t k = splitmix(&seed) % i;
+		struct job job = jobs[i - 1];
+
+		jobs[i - 1] = jobs[k];
+		jobs[k] = job;
+	}
+}
+
+/* ---- doing it ---- */
+
+static void record(unsigned with, unsigned without)
+{
+	size_t steps = 0, instructions = 0, calls = 0;
+	unsigned n = 0, primary = 0;
+	uint64_t begin = harness_now_ns();
+
+	for (unsigned i = 0; i < case_count; i++) {
+		struct recording *r = &recordings[i];
+
+		if ((cases[i].flags & with) != with || cases[i].flags & without)
+			continue;
+		if (!case_record(&cases[i], r))
+			continue;
+		if (harness_number("KILLAT_VERBOSE", 0))
+			print_message("  %s:%s: %zu executed, %zu instructions, %zu stops at "
+				      "calls\n",
+				      cases[i].operation, cases[i].state, r->steps, r->instructions,
+				      r->calls);
+		n++;
+		steps += r->steps;
+		instructions += r->instructions;
+		calls += r->calls;
+		primary += cases[i].primary;
+	}
+	print_message("  recorded %u operations from their states (%u of send, receive, release): "
+		      "%zu instructions, %zu passages, %zu stops at system calls, %.1f s\n",
+		      n, primary, instructions, steps, calls,
+		      (double)(harness_now_ns() - begin) / 1e9);
+	if (tally.failures)
+		fail_msg("%zu cases cannot be recorded", tally.failures);
+}
+
+static void run_jobs(const char *what)
+{
+	size_t n = job_count, done = tally.done[0] + tally.done[1], missed = tally.missed;
+	uint64_t begin = harness_now_ns();
+	double seconds;
+
+	shuffle();
+	for (size_t i = 0; i < n && tally.failures < FAILURES_MAX; i++)
+		job_run(&jobs[i]);
+	last_newcomer();
+	seconds = (double)(harness_now_ns() - begin) / 1e9;
+	done = tally.done[0] + tally.done[1] - done;
+	missed = tally.missed - missed;
+	print_message("  %s: %zu, %zu never came to their place, %.1f s, %.0f a second\n", what,
+		      done, missed, seconds, (double)done / seconds);
+	job_count = 0;
+	if (tally.failures)
+		fail_msg("%zu failures, replay lines above", tally.failures);
+	if (missed * 10 > n)
+		fail_msg("%zu of %zu never came to their place", missed, n);
+}
+
+static void begin(unsigned seconds)
+{
+	const char *why = trace_impossible();
+
+	watchdog(seconds);
+	if (why) {
+		print_message("  %s\n", why);
+		skip();
+	}
+	world_open();
+	tally = (struct tally){.failures = 0};
+	seed = harness_number("KILLAT_SEED", harness_now_ns() & 0xffffff);
+	print_message("  KILLAT_SEED=%llu\n", (unsigned long long)seed);
+	world_restart();
+}
+
+/* True: only this was asked for, and is done. */
+static bool replayed(void)
+{
+	char operation[64], state[64], place[64], how[16] = "kill";
+	const char *text = getenv("KILLAT_REPLAY");
+	struct job job = {.mode = MODE_KILL};
+
+	if (!text || !*text)
+		return false;
+	if (sscanf(text, "%63[^:]:%63[^:]:%63[^:]:%15s", operation, state, place, how) < 3)
+		fail_msg("KILLAT_REPLAY=op:state:place[:mode]");
+	for (unsigned i = 0; i < case_count; i++)
+		if (strcmp(cases[i].operation, operation) == 0 &&
+		    strcmp(cases[i].state, state) == 0)
+			job.on = &cases[i];
+	if (!job.on)
+		fail_msg("no case %s:%s", operation, state);
+	if (strcmp(how, "stop") == 0)
+		job.mode = MODE_STOP;
+	if (place[0] == 's')
+		job.at.call = (uint32_t)strtoul(place + 1, NULL, 10);
+	else if (sscanf(place, "%x.%u", &job.at.offset, &job.at.hit) != 2)
+		fail_msg("a place is OFFSET.HIT or sN");
+	begin(300);
+	image_want((unsigned)harness_number("KILLAT_IMAGES", 0), 1);
+	for (uint64_t i = harness_number("KILLAT_TIMES", 1); i > 0; i--)
+		job_run(&job);
+	last_newcomer();
+	image_recover(harness_number("KILLAT_REAPERS", 12), seed);
+	print_message("  replayed: %zu reached, %zu not\n", tally.done[0] + tally.done[1],
+		      tally.missed);
+	end_world();
+	assert_int_equal(tally.failures, 0);
+	return true;
+}
+
+/* ---- tests ---- */
+
+static void a_process_killed_at_any_instruction_costs_the_others_nothing(void **state)
+{
+	uint64_t kills = harness_number("KILLAT_KILLS", 9000), images, images_seed;
+	bool all = harness_number("KILLAT_ALL", 0);
+	size_t primary;
+
+	if (replayed())
+		return;
+	begin(3000);
+	images_seed = seed;
+	record(0, CASE_SERVICE);
+	for (unsigned i = 0; i < case_count; i++)
+		if (all || cases[i].primary)
+			add_instructions(i);
+	primary = job_count;
+	if (primary > kills && !all) {
+		shuffle();
+		job_count = kills * 9 / 10;
+	}
+	print_message("  %zu of %zu places of %s are taken\n", job_count, primary,
+		      all ? "all operations" : "send, receive and release");
+	if (job_count < kills)
+		add_random(kills - job_count, MODE_KILL, 0, CASE_SERVICE);
+	images = harness_number("KILLAT_IMAGES", 16);
+	image_want((unsigned)images, kills);
+	run_jobs("killed");
+	print_message("  slot free again after SIGKILL, under this load: p50 %.2f, p99 %.2f, max "
+		      "%.2f ms\n",
+		      (double)latency_at(500) / 1e6, (double)latency_at(990) / 1e6,
+		      (double)latency_at(1000) / 1e6);
+	image_recover(harness_number("KILLAT_REAPERS", 12), images_seed);
+	end_world();
+}
+
+static void a_process_stopped_at_any_instruction_delays_nobody_and_goes_on(void **state)
+{
+	if (getenv("KILLAT_REPLAY"))
+		skip();
+	begin(1500);
+	/* recorded by the first test, in the same addresses */
+	if (!recordings[0].count)
+		record(0, CASE_SERVICE);
+	add_random(harness_number("KILLAT_STOPS", 1000), MODE_STOP, 0,
+		   CASE_SERVICE | STATE_NO_STOP);
+	run_jobs("stopped and continued");
+	end_world();
+}
+
+static void a_service_killed_or_stopped_at_any_instruction_stops_no_traffic(void **state)
+{
+	if (getenv("KILLAT_REPLAY"))
+		skip();
+	begin(1500);
+	record(CASE_SERVICE, 0);
+	add_random(harness_number("KILLAT_SERVICE", 300), MODE_KILL, CASE_SERVICE, 0);
+	add_random(harness_number("KILLAT_SERVICE", 300) / 5, MODE_STOP, CASE_SERVICE, 0);
+	run_jobs("killed and stopped");
+	end_world();
+}
+
+static void a_slot_is_free_again_within_milliseconds_after_a_death(void **state)
+{
+	double p99;
+
+	if (getenv("KILLAT_REPLAY"))
+		skip();
+	begin(300);
+	for (uint64_t i = harness_number("KILLAT_IDLE", 300); i > 0; i--)
+		last_newcomer();
+	p99 = (double)latency_at(990) / 1e6;
+	print_message("  SIGKILL to free slot: p50 %.2f, p99 %.2f, max %.2f ms (%zu times)\n",
+		      (double)latency_at(500) / 1e6, p99, (double)latency_at(1000) / 1e6,
+		      tally.latencies);
+	end_world();
+	assert_int_equal(tally.failures, 0);
+	if (harness_number("KILLAT_JUDGE", 0) && p99 > 5)
+		fail_msg("p99 is %.2f ms, more than 5", p99);
+}
+
+static const struct CMUnitTest tests[] = {
+	BARE_TEST(a_process_killed_at_any_instruction_costs_the_others_nothing),
+	BARE_TEST(a_process_stopped_at_any_instruction_delays_nobody_and_goes_on),
+	BARE_TEST(a_service_killed_or_stopped_at_any_instruction_stops_no_traffic),
+	BARE_TEST(a_slot_is_free_again_within_milliseconds_after_a_death),
+};
+
+HARNESS_MAIN("killat", tests)
