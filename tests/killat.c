@@ -1,7 +1,8 @@
 /* killat.c: kills a real process at every instruction of the library; see killat.h.
  *
  * KILLAT_SEED: which places, where not all are taken. KILLAT_KILLS, KILLAT_STOPS, KILLAT_SERVICE,
- * KILLAT_IMAGES: how many. KILLAT_ALL=1: each instruction of each operation.
+ * KILLAT_IMAGES: how many. KILLAT_ALL=1: each instruction of each operation. KILLAT_ONLY: of this
+ * operation only.
  * KILLAT_REPLAY=op:state:place[:mode]: one, KILLAT_TIMES times. KILLAT_JUDGE=1 judges the times
  * too. A place is OFFSET.HIT, hexadecimal in the library's text, or sN, the N-th stop at a system
  * call; it holds for one build.
@@ -12,6 +13,7 @@
 
 static struct recording recordings[128];
 static uint64_t seed;
+static bool all_recorded; /* but for the service */
 
 static struct job *jobs;
 static size_t job_count, job_capacity;
@@ -28,11 +30,11 @@ static void add_job(const struct test_case *c, const struct position *at, enum m
 	jobs[job_count++] = (struct job){.on = c, .at = *at, .mode = how};
 }
 
-static void add_instructions(unsigned i)
+static void add_instructions(unsigned i, enum mode how)
 {
 	for (size_t k = 0; k < recordings[i].count; k++)
 		if (place_is_first(&recordings[i].at[k]))
-			add_job(&cases[i], &recordings[i].at[k], MODE_KILL);
+			add_job(&cases[i], &recordings[i].at[k], how);
 }
 
 static void add_random(size_t n, enum mode how, unsigned with, unsigned without)
@@ -64,6 +66,13 @@ static void shuffle(void)
 
 /* ---- doing it ---- */
 
+static bool is_asked_for(const struct test_case *c)
+{
+	const char *only = getenv("KILLAT_ONLY");
+
+	return !only || strcmp(only, c->operation) == 0;
+}
+
 static void record(unsigned with, unsigned without)
 {
 	size_t steps = 0, instructions = 0, calls = 0;
@@ -73,7 +82,8 @@ static void record(unsigned with, unsigned without)
 	for (unsigned i = 0; i < case_count; i++) {
 		struct recording *r = &recordings[i];
 
-		if ((cases[i].flags & with) != with || cases[i].flags & without)
+		if ((cases[i].flags & with) != with || cases[i].flags & without ||
+		    !is_asked_for(&cases[i]))
 			continue;
 		if (!case_record(&cases[i], r))
 			continue;
@@ -88,6 +98,7 @@ static void record(unsigned with, unsigned without)
 		calls += r->calls;
 		primary += cases[i].primary;
 	}
+	all_recorded |= !with;
 	print_message("  recorded %u operations from their states (%u of send, receive, release): "
 		      "%zu instructions, %zu passages, %zu stops at system calls, %.1f s\n",
 		      n, primary, instructions, steps, calls,
@@ -185,7 +196,7 @@ static void a_process_killed_at_any_instruction_costs_the_others_nothing(void **
 	record(0, CASE_SERVICE);
 	for (unsigned i = 0; i < case_count; i++)
 		if (all || cases[i].primary)
-			add_instructions(i);
+			add_instructions(i, MODE_KILL);
 	primary = job_count;
 	if (primary > kills && !all) {
 		shuffle();
@@ -195,7 +206,7 @@ static void a_process_killed_at_any_instruction_costs_the_others_nothing(void **
 		      all ? "all operations" : "send, receive and release");
 	if (job_count < kills)
 		add_random(kills - job_count, MODE_KILL, 0, CASE_SERVICE);
-	images = harness_number("KILLAT_IMAGES", 16);
+	images = harness_number("KILLAT_IMAGES", 12);
 	image_want((unsigned)images, kills);
 	run_jobs("killed");
 	print_message("  slot free again after SIGKILL, under this load: p50 %.2f, p99 %.2f, max "
@@ -212,8 +223,14 @@ static void a_process_stopped_at_any_instruction_delays_nobody_and_goes_on(void 
 		skip();
 	begin(1500);
 	/* recorded by the first test, in the same addresses */
-	if (!recordings[0].count)
+	if (!all_recorded)
 		record(0, CASE_SERVICE);
+	/* each instruction of a waker: between its mark and its wake, others must wake in its place
+	 */
+	for (unsigned i = 0; i < case_count; i++)
+		if (strcmp(cases[i].operation, "contact") == 0 &&
+		    strcmp(cases[i].state, "asleep") == 0)
+			add_instructions(i, MODE_STOP);
 	add_random(harness_number("KILLAT_STOPS", 1000), MODE_STOP, 0,
 		   CASE_SERVICE | STATE_NO_STOP);
 	run_jobs("stopped and continued");
