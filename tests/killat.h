@@ -190,6 +190,8 @@ void recording_free(struct recording *r);
 
 enum mode { MODE_KILL, MODE_STOP, MODES };
 extern enum mode mode;
+/* A ring was spoiled on purpose, and no newcomer has sent there since. */
+extern bool rings_may_warn;
 
 /* Fails the cycle that runs: never returns. */
 _Noreturn void cycle_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -238,8 +240,9 @@ void wait_others_free(void);
 uint64_t ring_tail_of(unsigned from, unsigned to, uint64_t *capacity);
 /* Writes nonsense where the next record of this ring will be. */
 void spoil_ring(unsigned from, unsigned to);
-/* The bus at rest: fsck, nothing unread, nothing in use, descriptors as at the beginning. */
-void check_rest(void);
+/* The bus at rest: fsck, nothing unread and nothing in use (unless that is to be so), no space
+ * without a name, descriptors as at the beginning. */
+void check_rest(bool unread);
 
 #define RING_BYTES 4096u
 #define POOL_BYTES (256u << 10)
