@@ -167,7 +167,7 @@ struct recording {
 
 enum trace_end { TRACE_REACHED, TRACE_OVER, TRACE_DIED, TRACE_STUCK };
 
-/* Called while the tracee runs; true: nothing more is to come. */
+/* Called while the tracee runs; true: nothing more is to come once it has done nothing for 3 ms. */
 typedef bool (*trace_tick)(void);
 
 /* Why this cannot be done on this machine; NULL: it can. */
@@ -275,7 +275,7 @@ bool case_record(const struct test_case *c, struct recording *r);
 void last_newcomer(void);
 void world_restart(void);
 void end_world(void);
-/* Of the times from SIGKILL to a free slot, in ns; 1000: the longest. Starts anew at 0 failures. */
+/* Of the times from SIGKILL to a free slot, in ns; 1000: the longest. */
 uint64_t latency_at(unsigned per_mille);
 
 /* ---- images ---- */

@@ -184,8 +184,7 @@ static void borrowed_of_dead(void)
 	wait_free(life);
 }
 
-/* The owner of the chunk sleeps in a send that waits for it? No: it is awake; but the victim has
- * closed its node, and the last release frees the slot. */
+/* The victim has closed its node: the last release frees its slot. */
 static void borrowed_and_left(void)
 {
 	borrowed();

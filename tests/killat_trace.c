@@ -116,7 +116,7 @@ static enum stop next_stop(pid_t pid, trace_tick tick)
 			now = harness_now_ns();
 		if (now - begin < 40000)
 			continue;
-		if (tick && tick())
+		if (tick && tick() && now - begin > 3 * HARNESS_MS)
 			return STOP_ENOUGH;
 		if (now - begin > STUCK_NS)
 			return STOP_NONE;
