@@ -46,11 +46,20 @@ void notice_scan(struct ringbus_node *node)
 	node->events_pending = true;
 }
 
+/* The ring from a slot, as of now: its owner may have paired and sent since this turn's look at
+ * `paired`, and ended since. NULL: it never sent. */
+static struct link_rx *ring_from(struct ringbus_node *node, uint32_t slot)
+{
+	if (!node->rx[slot])
+		receive_open_rings(node);
+	return node->rx[slot];
+}
+
 /* Whether nothing of this owner is left unread. A record of an older owner may still stand before
  * its own. */
 static bool drained_of(struct ringbus_node *node, uint32_t slot, uint32_t generation)
 {
-	struct link_rx *rx = node->rx[slot];
+	struct link_rx *rx = ring_from(node, slot);
 	struct ring_record rec;
 
 	return !rx || ring_rx_peek(&rx->ring, &rec) != RING_RECORD ||
@@ -196,7 +205,7 @@ static bool next_peer_notice(struct ringbus_node *node, struct ringbus_message *
  * where it could have been. */
 static bool due_passed(struct ringbus_node *node, struct ringbus_event *e, uint32_t owner)
 {
-	struct link_rx *rx = owner < LAYOUT_NODES_MAX ? node->rx[owner] : NULL;
+	struct link_rx *rx = owner < LAYOUT_NODES_MAX ? ring_from(node, owner) : NULL;
 	struct ring_record rec;
 
 	if (!rx)
