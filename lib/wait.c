@@ -7,6 +7,9 @@ void dispatch_fence_senders(struct ringbus_node *node)
 {
 	bool unfenced = false;
 
+	/* Who has paired since the turn's look may have published without a fence, too. Whose bit
+	 * comes after this look sees ASLEEP: he fences between the bit and his first record. */
+	receive_open_rings(node);
 	for (uint32_t i = 0; i < node->rings && !unfenced; i++)
 		/* sync MODE sleeper: modes, after ASLEEP and its fence, before the looks; pairs
 		 * MODE sender in adapt_mode() */
