@@ -280,7 +280,7 @@ static void process_main(void)
 	for (;;) {
 		struct process *p = &processes[ex.self];
 
-		if (setjmp(p->base) == 0) {
+		if (setjmp(p->base) == 0 && !p->end) {
 			ex_plan.scenario->run[ex.self]();
 			ex_memory_flush(ex.self, UINT32_MAX);
 			ex_trace("process %u ends", ex.self);
@@ -398,9 +398,11 @@ bool ex_run(void)
 void ex_prepare(const struct ex_scenario *s)
 {
 	ex_plan.scenario = s;
-	for (unsigned i = 0; i < EX_PROCESSES; i++)
+	for (unsigned i = 0; i < EX_PROCESSES; i++) {
 		if (!processes[i].coroutine.stack)
 			ex_coroutine_init(&processes[i].coroutine, process_main);
+		processes[i].state = READY;
+	}
 	ex.self = EX_NOBODY;
 	private_used = private_at = 0;
 	memset(private_bytes, 0, sizeof(private_bytes));

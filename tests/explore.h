@@ -46,6 +46,7 @@ struct ex_scenario {
 
 extern const struct ex_scenario *const ex_ring_scenarios[];
 extern const struct ex_scenario *const ex_bus_scenarios[];
+extern const struct ex_scenario *const ex_emission_scenarios[];
 
 /* ---- for scenarios ---- */
 

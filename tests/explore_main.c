@@ -142,11 +142,15 @@ static void run_scenario(const struct ex_scenario *s)
 
 static const struct ex_scenario *next_scenario(unsigned i)
 {
-	unsigned n = 0;
+	static const struct ex_scenario *const *const lists[] = {ex_ring_scenarios,
+								 ex_bus_scenarios,
+								 ex_emission_scenarios};
 
-	while (ex_ring_scenarios[n])
-		n++;
-	return i < n ? ex_ring_scenarios[i] : ex_bus_scenarios[i - n];
+	for (unsigned k = 0; k < rb_array_size(lists); k++)
+		for (unsigned n = 0; lists[k][n]; n++)
+			if (i-- == 0)
+				return lists[k][n];
+	return NULL;
 }
 
 /* name:model:ex_plan.bound:priority:choices */
