@@ -278,16 +278,14 @@ void *ex_private(size_t bytes)
 static void process_main(void)
 {
 	for (;;) {
-		struct process *p = &processes[ex.self];
-
-		if (setjmp(p->base) == 0 && !p->end) {
+		if (setjmp(processes[ex.self].base) == 0 && !processes[ex.self].end) {
 			ex_plan.scenario->run[ex.self]();
+			ex_point(); /* its last stores may still be on their way */
 			ex_memory_flush(ex.self, UINT32_MAX);
 			ex_trace("process %u ends", ex.self);
 		}
-		p = &processes[ex.self];
-		if (p->state != DEAD)
-			p->state = ENDED;
+		if (processes[ex.self].state != DEAD)
+			processes[ex.self].state = ENDED;
 		if (is_over) /* taken down */
 			go_to(EX_NOBODY);
 		else

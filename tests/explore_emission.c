@@ -24,6 +24,7 @@ static struct story {
 	bool borrows; /* receivers keep every second payload beyond its turn */
 	struct ringbus_borrow *borrowed[EX_PROCESSES];
 	unsigned kept[EX_PROCESSES]; /* sequence of that */
+	unsigned lent;		     /* chunks of the emitter */
 } * story;
 
 /* ---- receiving ---- */
@@ -193,15 +194,19 @@ static void prepare_event(void)
 	bus_warm(EMITTER, 2);
 }
 
-/* One chunk in all. */
+/* All chunks but one are lent to the application. */
 static void prepare_pool(void)
 {
+	struct ringbus_node *node;
 	uint64_t id;
 
 	prepare_event();
+	node = bus->node[EMITTER];
 	bus->acting = EMITTER;
-	ex_check(send_pool_take(bus->node[EMITTER], POOLED_BYTES, &id) == 0, "no chunk");
-	pool_drop(&bus->node[EMITTER]->pool, id);
+	while (send_pool_take(node, POOLED_BYTES, &id) == 0)
+		story->lent++;
+	pool_drop(&node->pool, id);
+	story->lent--;
 	story->borrows = true;
 }
 
@@ -220,6 +225,7 @@ static void check_delivered(unsigned sender, unsigned receiver)
 static void check_chunks(unsigned process)
 {
 	struct ringbus_node *node = bus->node[process];
+	unsigned lent = process == EMITTER ? story->lent : 0, held = 0;
 
 	for (uint32_t s = 0; s < BUS_NODES; s++)
 		if (node->tx[s])
@@ -229,8 +235,9 @@ static void check_chunks(unsigned process)
 		const struct pool_extent *e = &node->pool.extents[i];
 
 		for (uint32_t c = 0; e->map && c < e->place.chunks; c++)
-			ex_check(e->chunks[c].is_free, "a chunk of process %u is leaked", process);
+			held += !e->chunks[c].is_free;
 	}
+	ex_check(held == lent, "%u chunks of process %u are leaked", held - lent, process);
 }
 
 static void judge_event(void)
@@ -469,6 +476,52 @@ static const struct ex_scenario owner_changes = {
 	.may_block = true,
 };
 
+static void reap_again(void)
+{
+	if (ex_await_death(4))
+		control_reap_all(&bus->region[ex_self()], rb_deadline_ns(LONG));
+}
+
+static const struct ex_scenario reaper_dies = {
+	.name = "emission_reaper_dies",
+	.claim = "as before, and the reaper dies anywhere: the next one completes its work",
+	.mortal = 1u << 0 | 1u << 4,
+	.deaths = 2,
+	.bound = {1, 1, 1},
+	.most = 40000,
+	.drawn = 40000,
+	.prepare = prepare_event,
+	.run = {receive, emit_three, receive, subscribe_later, reap_0, reap_again},
+	.finish = judge_newcomer,
+	.may_block = true,
+};
+
+/* ---- modes ---- */
+
+/* One more emission that wakes somebody, and it becomes FENCED. */
+static void prepare_mode(void)
+{
+	struct ringbus_node *node;
+
+	prepare_event();
+	node = bus->node[EMITTER];
+	node->membarrier = node->unfenced = true;
+	node->asleep_score = 1;
+	shm_store_release(&node->own->mode, NODE_MODE_UNFENCED);
+}
+
+static const struct ex_scenario mode = {
+	.name = "emission_mode",
+	.claim = "an emitter becomes FENCED because of one receiver: the other sleeps over nothing",
+	.bound = {2, 3, 3},
+	.most = 40000,
+	.drawn = 30000,
+	.prepare = prepare_mode,
+	.run = {receive, emit_three, receive},
+	.finish = judge_event,
+	.may_block = true,
+};
+
 /* ---- all or nothing ---- */
 
 static void prepare_full(void)
@@ -503,7 +556,15 @@ static const struct ex_scenario all_or_nothing = {
 };
 
 const struct ex_scenario *const ex_emission_scenarios[] = {
-	&pool,		&pool_receiver_dies, &pool_sender_dies,
-	&notices,	&notices_pairing,    &notices_partner,
-	&owner_changes, &all_or_nothing,     NULL,
+	&pool,
+	&pool_receiver_dies,
+	&pool_sender_dies,
+	&notices,
+	&notices_pairing,
+	&notices_partner,
+	&owner_changes,
+	&reaper_dies,
+	&mode,
+	&all_or_nothing,
+	NULL,
 };

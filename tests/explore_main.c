@@ -194,6 +194,10 @@ int main(int argc, char **argv)
 	const struct ex_scenario *s;
 	double start = now();
 
+#if defined(__SANITIZE_THREAD__)
+	puts("ThreadSanitizer does not know coroutines on stacks of our own");
+	return 77;
+#endif
 	program = argv[0];
 	scale = getenv("EXPLORE_SCALE") ? strtoul(getenv("EXPLORE_SCALE"), NULL, 10) : 1;
 	seed = getenv("EXPLORE_SEED") ? strtoul(getenv("EXPLORE_SEED"), NULL, 10) : 1;

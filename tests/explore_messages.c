@@ -245,6 +245,26 @@ static const struct ex_scenario bell_waker_dies = {
 	.may_block = true,
 };
 
+/* Nobody reaps: stopped, not dead. Its own messages may wait, nobody else's. */
+static void judge_0_from_2(void)
+{
+	check_pair(2, 0);
+}
+
+static const struct ex_scenario bell_waker_stops = {
+	.name = "bell_waker_stops",
+	.claim = "a waker is stopped anywhere for good: the others wake the sleeper all the same",
+	.mortal = 1u << 1,
+	.deaths = 1,
+	.bound = {2, 1, 1},
+	.most = 30000,
+	.drawn = 15000,
+	.prepare = prepare_three,
+	.run = {bus_receive, send_two, send_two},
+	.finish = judge_0_from_2,
+	.may_block = true,
+};
+
 static const struct ex_scenario pairing = {
 	.name = "pairing",
 	.claim = "a first message makes the ring and is not missed by the sleeper",
@@ -260,9 +280,21 @@ static const struct ex_scenario pairing = {
 static const struct ex_scenario pairing_unfenced = {
 	.name = "pairing_unfenced",
 	.claim = "as before, by a sender that does not fence",
+	.bound = {2, 3, 3},
+	.most = 40000,
+	.drawn = 20000,
+	.prepare = prepare_strangers_unfenced,
+	.run = {bus_receive, send_two},
+	.finish = judge_0_from_1,
+	.may_block = true,
+};
+
+static const struct ex_scenario pairing_dies = {
+	.name = "pairing_dies",
+	.claim = "as before, and it dies anywhere",
 	.mortal = 1u << 1,
 	.deaths = 1,
-	.bound = {1, 2, 2},
+	.bound = {1, 1, 1},
 	.most = 20000,
 	.drawn = 6000,
 	.prepare = prepare_strangers_unfenced,
@@ -424,6 +456,17 @@ static const struct ex_scenario signals_reuse = {
 };
 
 const struct ex_scenario *const ex_bus_scenarios[] = {
-	&bell, &bell_two,  &bell_unfenced, &bell_waker_dies, &pairing, &pairing_unfenced,
-	&room, &room_dead, &signals,	   &signals_reuse,   NULL,
+	&bell,
+	&bell_two,
+	&bell_unfenced,
+	&bell_waker_dies,
+	&bell_waker_stops,
+	&pairing,
+	&pairing_unfenced,
+	&pairing_dies,
+	&room,
+	&room_dead,
+	&signals,
+	&signals_reuse,
+	NULL,
 };
