@@ -40,7 +40,7 @@ static struct pair *pair(void)
 /* 40 bytes make records of 64: four fill the ring but for the spare word. */
 static unsigned size_of(unsigned sequence)
 {
-	static const unsigned sizes[] = {56, 40, 9, 56, 24, 1};
+	static const unsigned sizes[] = {56, 40, 9, 32, 32, 56, 1};
 
 	return story->alike ? 40 : sizes[sequence % rb_array_size(sizes)];
 }
@@ -310,10 +310,11 @@ static void spoil_head(void)
 	shm_store_relaxed(&pair()->rx.head, story->tx[0].tail + 16 * CAPACITY);
 }
 
-/* At any moment of the traffic: one header is overwritten. */
+/* At any moment of the traffic: one header is overwritten. All records are alike, so that it is one
+ * in every lap. */
 static void spoiler(void)
 {
-	shm_store_release(ring_tx_word(&story->tx[0], (uint64_t)-16), 0xdeadbeefdeadbeef);
+	shm_store_release(ring_tx_word(&story->tx[0], (uint64_t)-64), 0xdeadbeefdeadbeef);
 }
 
 /* Whatever came, the pair works again after a few more. */
@@ -421,7 +422,7 @@ static const struct ex_scenario spoiled_any_time = {
 	.bound = {2, 1, 0},
 	.most = 12000,
 	.drawn = 6000,
-	.prepare = prepare,
+	.prepare = prepare_alike,
 	.run = {[A] = heal_a, [R] = heal_r, [SPOILER] = spoiler},
 	.finish = judge_healed,
 	.may_block = true,
