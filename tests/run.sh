@@ -3,7 +3,7 @@
 #
 #	tests/run.sh                  plain, ASan+UBSan and TSan builds; about five minutes on two processors
 #	tests/run.sh --quick          plain build without stress
-#	tests/run.sh --full           also clang, -O3 with LTO, -O0, valgrind, longer stress
+#	tests/run.sh --full           also clang, -O3 with LTO, -O0, valgrind, longer stress, mutants
 #	tests/run.sh --soak MINUTES   random kills with fresh seeds for so long
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -26,6 +26,8 @@ fi
 unset RINGBUS_DIR RINGBUS_PORT RINGBUS_LOG DESTDIR
 logs=
 broken=0
+found=0
+missed=0
 begin=$(date +%s)
 
 say() {
@@ -100,6 +102,17 @@ soak() {
 	exit $((broken > 0))
 }
 
+# The faults of tests/mutants.txt, each of which must be found; counted as tests.
+mutants() {
+	say "mutants"
+	python3 tests/mutants.py --jobs "$(nproc)" >build-tests/mutants.log 2>&1
+	grep -vE '^(killed|equivalent)' build-tests/mutants.log
+	# shellcheck disable=SC2046
+	set -- $(tail -n 1 build-tests/mutants.log)
+	found=${1:-0}
+	missed=${3:-1}
+}
+
 full() {
 	if command -v clang >/dev/null; then
 		CC=clang build build-tests-clang -Dbuildtype=debugoptimized -Dbench=false &&
@@ -107,6 +120,8 @@ full() {
 	fi
 	build build-tests-lto -Dbuildtype=release -Db_lto=true -Doptimization=3 -Dbench=false &&
 		run build-tests-lto lto --suite quick --suite hostile --suite e2e
+		run build-tests-lto lto --suite quick --suite e2e
+	mutants
 	build build-tests-o0 -Dbuildtype=debug -Doptimization=0 -Dbench=false || return
 	run build-tests-o0 o0 --suite quick --suite hostile
 	# the programs that fill filesystems, truncate the region or filter system calls have nothing to say there
@@ -132,6 +147,7 @@ if build build-tests -Dbuildtype=debugoptimized; then
 		export STRESS_EACH=1000000 STOP_SECONDS=10 WAKE_ROUNDS=300000 KILL_ROUNDS=600
 		export KILLAT_ALL=1 KILLAT_KILLS=70000 KILLAT_STOPS=6000
 		export KILLAT_SERVICE=3000 KILLAT_IMAGES=64 KILLAT_JUDGE=1
+		export STRESS_EACH=1000000 STOP_SECONDS=10 WAKE_ROUNDS=300000 KILL_ROUNDS=600 EXPLORE_SCALE=10
 	fi
 	[ "$mode" = quick ] || run build-tests stress --suite stress
 fi
@@ -151,5 +167,5 @@ case $last in
 *) printf '%s\n' "$last"; last="0 passed, 1 failed, 0 skipped" ;;
 esac
 set -- $last
-echo "$1 passed, $(($3 + broken)) failed, $5 skipped"
-[ $(($3 + broken)) -eq 0 ] && [ "$1" -gt 0 ]
+echo "$(($1 + found)) passed, $(($3 + broken + missed)) failed, $5 skipped"
+[ $(($3 + broken + missed)) -eq 0 ] && [ "$1" -gt 0 ]
