@@ -210,6 +210,18 @@ static void prepare_pool(void)
 	story->borrows = true;
 }
 
+/* The new owner of the pool would take those first that its predecessor took first. */
+static void prepare_left_pool(void)
+{
+	uint64_t id;
+
+	prepare_event();
+	bus->acting = EMITTER;
+	ex_check(send_pool_take(bus->node[EMITTER], POOLED_BYTES, &id) == 0, "no chunk");
+	pool_drop(&bus->node[EMITTER]->pool, id);
+	story->borrows = true;
+}
+
 static void check_delivered(unsigned sender, unsigned receiver)
 {
 	unsigned accepted = story->accepted[sender], got = story->got[receiver][sender];
@@ -359,7 +371,7 @@ static const struct ex_scenario pool_sender_dies = {
 	.bound = {1, 1, 1},
 	.most = 30000,
 	.drawn = 15000,
-	.prepare = prepare_pool,
+	.prepare = prepare_left_pool,
 	.run = {receive, contact_two_pooled, NULL, succeed_pooled, reap_1},
 	.finish = judge_successor,
 	.may_block = true,
