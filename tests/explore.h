@@ -11,10 +11,10 @@
  *   tso   x86: a store may wait in its process's FIFO buffer; fences, RMW and futex calls empty it
  *   weak  C11 release and acquire: a word has all its values; a load may return any that is not
  *         older than what the process must have seen (its view); release stores carry the view,
- *         acquire loads and fences join it. Plain data (copies, and relaxed accesses in memory
- *         declared with ex_data()) must be ordered by that, or the schedule fails: a read before
- *         it is overwritten, a write before it is read. What C11 allows beyond and this does not
- *         show: a load that returns a store which comes after it in its own causes.
+ *         acquire loads and fences join it. Plain data (what is copied, in memory declared with
+ *         ex_data()) must be ordered by that, or the schedule fails: a read before it is
+ *         overwritten by any store, a write before it is read. What C11 allows beyond and this does
+ * not show: a load that returns a store which comes after it in its own causes.
  *
  * A process that dies leaves its stores: all are visible to whoever learned of the death from the
  * kernel (ex_await_death()).
@@ -57,7 +57,7 @@ void *ex_private(size_t bytes);
 /* Counters, of no influence: no choices there. Said in a schedule, it holds to its end; as the
  * next. */
 void ex_quiet(const volatile void *at, size_t bytes);
-/* Memory in which relaxed accesses are plain data. */
+/* Memory that holds plain data: every store there must come after the copies that it spoils. */
 void ex_data(const volatile void *at, size_t bytes);
 
 /* The schedule has shown a fault. Does not return within a schedule. */

@@ -376,7 +376,7 @@ static void fill(uint8_t *bytes, unsigned sequence, size_t n)
 		bytes[i] = (uint8_t)(i == 0 ? sequence : sequence * 31 + i);
 }
 
-#define PAYLOAD_MAX 64u
+#define PAYLOAD_MAX 192u
 
 int bus_contact(unsigned slot, unsigned sequence, size_t bytes, uint64_t timeout_ns)
 {

@@ -9,7 +9,7 @@ static uint64_t hook_load(const struct shm_word *w, enum shm_order order)
 	if (ex_is_quiet(w))
 		return ex_plain_load(w);
 	ex_point();
-	v = ex_load(w, acquire, !acquire && ex_is_data(w));
+	v = ex_load(w, acquire, false);
 	ex_trace("  %u loads %s 0x%x: 0x%llx", ex.self, acquire ? "acquire" : "relaxed",
 		 ex_offset(w), (unsigned long long)v);
 	return v;

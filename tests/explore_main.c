@@ -101,7 +101,7 @@ static double now(void)
 
 static unsigned long scaled(unsigned long n)
 {
-	return scale > 0 ? n * scale : n / 20;
+	return scale > 0 ? n * scale / 3 : n / 40;
 }
 
 static bool try_model(const struct ex_scenario *s, enum ex_model model)

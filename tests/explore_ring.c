@@ -66,7 +66,7 @@ static void prepare_at(uint64_t start)
 	ex_quiet(&p->tx.starts, sizeof(p->tx.starts));
 	ex_quiet(&p->rx.messages, 64);
 	story = ex_private(sizeof(*story));
-	ring_tx_init(&story->tx[0], &p->tx, p->data, &p->rx, CAPACITY);
+	ring_tx_init(&story->tx[0], &p->tx, p->data, &p->rx, CAPACITY, 1);
 	ring_rx_init(&story->rx[0], &p->tx, p->data, &p->rx, CAPACITY, true);
 	story->generation = 1;
 }
@@ -86,14 +86,14 @@ static void prepare_alike(void)
 static bool try_send(struct ring_tx *tx, unsigned sequence, uint64_t generation)
 {
 	uint64_t bytes = ring_record_bytes(size_of(sequence), 0);
-	uint8_t payload[64];
+	uint8_t payload[192];
 	struct shm_word *w;
 
 	if (!ring_tx_ready(tx) || !ring_tx_room(tx, bytes))
 		return false;
 	fill(payload, sequence);
 	w = ring_tx_reserve(tx, bytes);
-	shm_store_relaxed(w, generation << 32);
+	shm_store_relaxed(w, generation << 32 | (tx == &story->tx[0] ? 1 : 2));
 	shm_store_relaxed(w + 1, sequence);
 	shm_copy_out(w + 2, payload, size_of(sequence));
 	ring_tx_publish(tx, bytes, size_of(sequence), RECORD_CONTACT, 0);
@@ -132,7 +132,7 @@ static void sender_b(void)
 
 	if (!ex_await_death(A))
 		return;
-	ring_tx_init(&story->tx[1], &p->tx, p->data, &p->rx, CAPACITY);
+	ring_tx_init(&story->tx[1], &p->tx, p->data, &p->rx, CAPACITY, 2);
 	ex_check(!story->tx[1].lost, "the successor of the sender finds a spoiled ring");
 	send_all(1, LAST_OF_B, SENT_BY_B);
 }
@@ -142,7 +142,7 @@ static void take(unsigned receiver, const struct ring_record *rec)
 {
 	unsigned sequence = (unsigned)rec->event, sender = sequence >= LAST_OF_B;
 	unsigned *next = &story->next[receiver][sender];
-	uint8_t payload[64], expected[64];
+	uint8_t payload[192], expected[192];
 
 	ex_check(sequence < LAST_OF_B + MOST_SENT, "a record with the sequence %u", sequence);
 	ex_check(rec->kind == RECORD_CONTACT, "a record of kind %u", (unsigned)rec->kind);
@@ -171,10 +171,10 @@ static void receive_all(unsigned receiver)
 				take(receiver, &rec);
 			ring_rx_advance(rx, &rec);
 			if (n++ % 2)
-				ring_rx_give(rx);
+				ring_rx_give(rx, false);
 			continue;
 		}
-		ring_rx_give(rx);
+		ring_rx_give(rx, true);
 		ex_check(!ring_rx_is_spoiled(rx), "a sound ring at rest is found spoiled");
 		ex_pause();
 	}
@@ -294,14 +294,14 @@ static void spoil_record(void)
 	prepare();
 	/* a valid one, then nonsense: both sides walk into it */
 	shm_store_relaxed(ring_tx_word(&story->tx[0], story->tx[0].tail), 0x1234567812345678);
-	ring_tx_init(&story->tx[0], &pair()->tx, pair()->data, &pair()->rx, CAPACITY);
+	ring_tx_init(&story->tx[0], &pair()->tx, pair()->data, &pair()->rx, CAPACITY, 1);
 }
 
 static void spoil_hint(void)
 {
 	prepare();
 	shm_store_relaxed(&pair()->tx.hint, story->tx[0].tail + 64);
-	ring_tx_init(&story->tx[0], &pair()->tx, pair()->data, &pair()->rx, CAPACITY);
+	ring_tx_init(&story->tx[0], &pair()->tx, pair()->data, &pair()->rx, CAPACITY, 1);
 }
 
 static void spoil_head(void)
@@ -339,7 +339,7 @@ static void heal_b(void)
 
 	if (!ex_await_death(A))
 		return;
-	ring_tx_init(&story->tx[1], &p->tx, p->data, &p->rx, CAPACITY);
+	ring_tx_init(&story->tx[1], &p->tx, p->data, &p->rx, CAPACITY, 2);
 	heal_sender(1, LAST_OF_B);
 }
 
@@ -353,7 +353,7 @@ static void heal_receiver(unsigned receiver)
 		int r = ring_rx_peek(rx, &rec);
 
 		if (r == RING_RECORD) {
-			uint8_t payload[64], expected[64];
+			uint8_t payload[192], expected[192];
 
 			ex_check(rec.event >= next && rec.event < 2 * LAST_OF_B + HEALED,
 				 "record %u after %u", (unsigned)rec.event, next);
@@ -365,11 +365,11 @@ static void heal_receiver(unsigned receiver)
 			next = (unsigned)rec.event + 1;
 			story->healed |= rec.event % LAST_OF_B >= HEALED;
 			ring_rx_advance(rx, &rec);
-			ring_rx_give(rx);
+			ring_rx_give(rx, true);
 		} else if (r == RING_SPOILED || ring_rx_is_spoiled(rx)) {
 			story->questions++;
 		} else {
-			ring_rx_give(rx);
+			ring_rx_give(rx, true);
 			ex_pause();
 		}
 	}
