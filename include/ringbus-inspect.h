@@ -85,6 +85,13 @@ struct ringbus_inspect_header {
 	bool service_running;
 	bool closing; /* the bus is ending */
 	bool live;    /* this boot, and a process of it runs */
+	uint32_t own_version;	 /* layout of this build of the library */
+	uint64_t file_inode;	 /* as opened */
+	uint64_t file_device;
+	uint32_t file_uid;
+	bool unlinked;		 /* the file as opened has no name any more */
+	uint64_t fs_bytes;	 /* of the filesystem that it lies on */
+	uint64_t fs_free_bytes;	 /* for us */
 };
 RINGBUS_API int ringbus_inspect_header(struct ringbus_inspect *inspect,
 				       struct ringbus_inspect_header *header);
@@ -137,9 +144,19 @@ struct ringbus_inspect_node {
 	uint64_t wakes;
 	uint64_t corrupt;
 	uint64_t dead_peers;
+	uint64_t granted_ns; /* CLOCK_MONOTONIC of that machine: since when it has the slot */
+	uint64_t start_time; /* field 22 of /proc/PID/stat, clock ticks since boot */
+	/* How the slot's last owner ended, if anyone did: */
+	uint32_t ended_generation;
+	uint32_t ended_state; /* "left" or "dead" */
+	/* Of a free slot: who had it last. name may be that of one before. */
+	uint32_t former_pid;
 };
 RINGBUS_API int ringbus_inspect_node_next(struct ringbus_inspect *inspect, uint32_t *cursor,
 					  struct ringbus_inspect_node *node);
+/* The node in a slot, or what is left of the last one in a free slot. -EINVAL no such slot. */
+RINGBUS_API int ringbus_inspect_slot(struct ringbus_inspect *inspect, uint32_t slot,
+				     struct ringbus_inspect_node *node);
 /* "free", "granted", "joining", "live", "leaving", "left", "dead", "invalid". */
 RINGBUS_API const char *ringbus_inspect_slot_state(uint32_t state);
 
@@ -160,6 +177,10 @@ struct ringbus_inspect_event {
 };
 RINGBUS_API int ringbus_inspect_event_next(struct ringbus_inspect *inspect, uint32_t *cursor,
 					   struct ringbus_inspect_event *event);
+/* The entry of the event table with this index, also a free one, which still has the name of its
+ * last event. -EINVAL no such entry. */
+RINGBUS_API int ringbus_inspect_event_entry(struct ringbus_inspect *inspect, uint32_t index,
+					    struct ringbus_inspect_event *event);
 /* "free", "pending", "live", "orphan", "invalid". */
 RINGBUS_API const char *ringbus_inspect_event_state(uint32_t state);
 
@@ -191,6 +212,9 @@ struct ringbus_inspect_ring {
 	uint64_t received_bytes;
 	uint64_t stale; /* records for an earlier owner of the slot */
 	uint64_t bad;	/* records refused */
+	uint64_t unread_stamp_ns; /* of the oldest unread record that has one: when it was sent,
+				     CLOCK_MONOTONIC; 0: none has */
+	uint64_t last_bytes;	  /* of the newest unread record */
 };
 /* Walks the records of each ring: the work is bounded by four times the size of the file; rings
  * beyond that (possible only when extents overlap) have damage "not walked". */
@@ -216,6 +240,97 @@ struct ringbus_inspect_pool {
 };
 RINGBUS_API int ringbus_inspect_pool_next(struct ringbus_inspect *inspect, uint32_t *cursor,
 					  struct ringbus_inspect_pool *pool);
+
+/* What a slot holds of a sender's pool. */
+struct ringbus_inspect_hold {
+	uint32_t owner;
+	uint32_t holder;
+	uint64_t queued; /* chunks named by descriptors that the holder has not read */
+	uint64_t queued_bytes;
+	uint64_t borrowed; /* chunks with its borrow bit */
+	uint64_t borrowed_bytes;
+};
+/* All holders of one sender's chunks: fills up to capacity entries, returns how many there are. A
+ * chunk counts for each of its holders. */
+RINGBUS_API int ringbus_inspect_holds(struct ringbus_inspect *inspect, uint32_t owner,
+				      struct ringbus_inspect_hold *holds, size_t capacity);
+
+/* ---- messages, also those already read ---- */
+
+/* The rings that exist, without a look into them. */
+struct ringbus_inspect_link {
+	uint32_t from;
+	uint32_t to;
+	uint64_t offset;
+};
+RINGBUS_API int ringbus_inspect_link_next(struct ringbus_inspect *inspect, uint32_t *cursor,
+					  struct ringbus_inspect_link *link);
+
+enum ringbus_inspect_message_state {
+	RINGBUS_INSPECT_INTACT = 0,
+	RINGBUS_INSPECT_DOUBTFUL = 1, /* read long ago: its sender may be writing over it, or has
+					 used its chunk again */
+	RINGBUS_INSPECT_OVERWRITTEN = 2, /* nothing can be said but how many bytes there were */
+	RINGBUS_INSPECT_DAMAGED = 3,	 /* no valid record; the same */
+};
+
+struct ringbus_inspect_message {
+	uint32_t from;
+	uint32_t to;
+	uint64_t position; /* in the ring */
+	enum ringbus_inspect_message_state state;
+	uint64_t skipped_bytes; /* OVERWRITTEN, DAMAGED: of the ring; all below is 0 then */
+	enum ringbus_kind kind; /* RINGBUS_EVENT or RINGBUS_CONTACT */
+	uint32_t from_generation;
+	uint32_t to_generation;
+	uint32_t event; /* index */
+	uint32_t event_generation;
+	bool pooled;
+	bool unread;
+	bool has_drops;
+	uint64_t drops;	   /* of this pair so far */
+	uint64_t stamp_ns; /* CLOCK_MONOTONIC of its sender; 0: not stamped, as most are */
+	uint64_t size;	   /* of the payload */
+	uint64_t copied;   /* bytes of it in the caller's buffer */
+};
+
+#define RINGBUS_INSPECT_OLDEST UINT64_MAX
+#define RINGBUS_INSPECT_NEWEST (UINT64_MAX - 1)
+/* The record at *position of the ring between two slots, or the first one behind it that still
+ * stands; *position goes on behind it. RINGBUS_INSPECT_OLDEST: the oldest that stands, read or not;
+ * RINGBUS_INSPECT_NEWEST: none, but *position becomes where the next one will be. What the sender
+ * wrote over while it was copied is found out and told by `state`. Up to capacity bytes of payload
+ * go to buffer (NULL with capacity 0 is allowed). 1, or 0 when there is none yet. The work since
+ * ringbus_inspect_link_next() began anew is bounded by the size of the file. */
+RINGBUS_API int ringbus_inspect_message_next(struct ringbus_inspect *inspect, uint32_t from,
+					     uint32_t to, uint64_t *position,
+					     struct ringbus_inspect_message *message, void *buffer,
+					     size_t capacity);
+
+/* ---- latency ---- */
+
+#define RINGBUS_INSPECT_BUCKETS 128
+/* Histograms of a ring, of one message in 64: times in the ring while the receiver was awake, from
+ * publication until the receiver woke, and in the handler. */
+struct ringbus_inspect_latency {
+	uint64_t queue[RINGBUS_INSPECT_BUCKETS];
+	uint64_t wake[RINGBUS_INSPECT_BUCKETS];
+	uint64_t handler[RINGBUS_INSPECT_BUCKETS];
+};
+/* -ENOENT no such ring. */
+RINGBUS_API int ringbus_inspect_latency(struct ringbus_inspect *inspect, uint32_t from, uint32_t to,
+					struct ringbus_inspect_latency *latency);
+/* The time in ns below which the part q (0 to 1) of the counts lies, interpolated in its bucket. 0
+ * when nothing was counted. */
+RINGBUS_API uint64_t ringbus_inspect_quantile(const uint64_t buckets[RINGBUS_INSPECT_BUCKETS],
+					      double q);
+RINGBUS_API uint64_t ringbus_inspect_count(const uint64_t buckets[RINGBUS_INSPECT_BUCKETS]);
+
+/* ---- the machine ---- */
+
+/* Who listens on a port of this machine, in words: "process 12 (nginx)". 1 and the process's user,
+ * or 0 when nobody does. */
+RINGBUS_API int ringbus_inspect_port(unsigned port, char *who, size_t capacity, uint32_t *uid);
 
 /* ---- check ---- */
 

@@ -1,5 +1,4 @@
-/* inspect.c: opens a region file for reading and decodes header, nodes and events. Level 5, stands
- * on 0 to 2.
+/* inspect.c: opens a region file for reading and decodes its header. Level 5, stands on 0 to 2.
  *
  * No mapping: reading a hole of a mapped file allocates a page, and a truncated file kills the
  * reader. The region is opened with a descriptor of its own; the live lock (see peer.h) is on
@@ -14,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 _Static_assert(RINGBUS_INSPECT_MASK_WORDS == LAYOUT_MASK_WORDS, "masks");
@@ -385,10 +385,27 @@ static void header_control(const struct ringbus_inspect *in, struct ringbus_insp
 	out->live = inspect_live(in);
 }
 
+static void header_file(const struct ringbus_inspect *in, struct ringbus_inspect_header *out)
+{
+	struct statvfs fs;
+	struct stat st;
+
+	if (fstat(in->fd, &st) == 0) {
+		out->memory_bytes = (uint64_t)st.st_blocks * 512;
+		out->file_inode = (uint64_t)st.st_ino;
+		out->file_device = (uint64_t)st.st_dev;
+		out->file_uid = (uint32_t)st.st_uid;
+		out->unlinked = st.st_nlink == 0;
+	}
+	if (fstatvfs(in->fd, &fs) == 0) {
+		out->fs_bytes = (uint64_t)fs.f_blocks * fs.f_frsize;
+		out->fs_free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+	}
+}
+
 int ringbus_inspect_header(struct ringbus_inspect *in, struct ringbus_inspect_header *out)
 {
 	const struct layout_header *h = &in->header;
-	struct stat st;
 
 	rb_fail_clear();
 	inspect_refresh(in);
@@ -398,6 +415,7 @@ int ringbus_inspect_header(struct ringbus_inspect *in, struct ringbus_inspect_he
 	snprintf(out->why, sizeof(out->why), "%s", in->why ? in->why : "");
 	out->magic = h->magic;
 	out->version = h->version;
+	out->own_version = LAYOUT_VERSION;
 	out->signature = h->signature;
 	memcpy(out->uuid, h->uuid, sizeof(out->uuid));
 	memcpy(out->boot_id, h->boot_id, sizeof(out->boot_id));
@@ -412,184 +430,8 @@ int ringbus_inspect_header(struct ringbus_inspect *in, struct ringbus_inspect_he
 	out->fixed_bytes = h->fixed_bytes;
 	out->created_s = h->created_realtime_s;
 	out->file_bytes = in->file_bytes;
-	if (fstat(in->fd, &st) == 0)
-		out->memory_bytes = (uint64_t)st.st_blocks * 512;
+	header_file(in, out);
 	if (in->usable)
 		header_control(in, out);
-	return 0;
-}
-
-/* ---- nodes ---- */
-
-const char *ringbus_inspect_slot_state(uint32_t state)
-{
-	static const char *const names[] = {"free",    "granted", "joining", "live",
-					    "leaving", "left",	  "dead"};
-
-	return state < rb_array_size(names) ? names[state] : "invalid";
-}
-
-static void node_counters(const struct layout_node *page, struct ringbus_inspect_node *out)
-{
-	out->dispatches = inspect_word(&page->dispatches);
-	out->received = inspect_word(&page->received);
-	out->received_bytes = inspect_word(&page->received_bytes);
-	out->dropped_unsubscribed = inspect_word(&page->dropped_unsubscribed);
-	out->sleeps = inspect_word(&page->sleeps);
-	out->safety_wakes = inspect_word(&page->safety_wakes);
-	out->dropped_lossy = inspect_word(&page->dropped_lossy);
-	out->dropped_gone = inspect_word(&page->dropped_gone);
-	out->full = inspect_word(&page->full);
-	out->wakes = inspect_word(&page->wakes);
-	out->corrupt = inspect_word(&page->corrupt);
-	out->dead_peers = inspect_word(&page->dead_peers);
-}
-
-/* What a node sent is counted in its rings, beside the generation of who counted. */
-static void ring_counters(const struct ringbus_inspect *in, uint64_t offset,
-			  struct ringbus_inspect_node *out)
-{
-	struct layout_ring_tx tx;
-
-	if (offset == 0)
-		return;
-	out->rings++;
-	if (!inspect_extent_ok(in, offset, layout_ring_extent_bytes(&in->g), NULL))
-		return;
-	inspect_read(in, offset, &tx, offsetof(struct layout_ring_tx, spare2));
-	if (inspect_word(&tx.owner) != out->generation)
-		return;
-	out->sent += inspect_word(&tx.messages);
-	out->sent_bytes += inspect_word(&tx.bytes);
-}
-
-static void node_page(const struct ringbus_inspect *in, struct ringbus_inspect_node *out)
-{
-	struct layout_node page;
-	uint64_t handler;
-
-	inspect_read_node(in, out->slot, &page);
-	out->mode = inspect_word(&page.mode);
-	out->unfenced = out->mode & NODE_MODE_UNFENCED;
-	out->no_membarrier = out->mode & NODE_MODE_NO_MEMBARRIER;
-	handler = inspect_word(&page.in_handler);
-	out->in_handler = handler != 0;
-	out->in_contact = handler == 0xffffffff;
-	if (out->in_handler && !out->in_contact)
-		out->handler_event = (uint32_t)(handler - 1);
-	out->handler_since_ns = inspect_word(&page.handler_since_ns);
-	for (uint32_t to = 0; to < in->g.nodes; to++)
-		ring_counters(in, inspect_word(&page.ring[to]), out);
-	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++)
-		out->pools += (inspect_word(&page.pool[i].where) & 0xfff) != 0;
-	node_counters(&page, out);
-}
-
-static void node_decode(const struct ringbus_inspect *in, uint32_t slot, uint64_t word,
-			struct ringbus_inspect_node *out)
-{
-	struct layout_bell bell;
-	struct layout_record record;
-	uint64_t signal;
-
-	memset(out, 0, sizeof(*out));
-	inspect_read_bell(in, slot, &bell);
-	inspect_read_record(in, slot, &record);
-	out->slot = slot;
-	out->state = (uint32_t)(word & 0xff);
-	out->generation = slot_generation(word);
-	out->pid = slot_pid(word);
-	out->uid = (uint32_t)inspect_word(&record.uid);
-	out->process =
-		inspect_this_boot(in) ? inspect_process(&record, word) : RINGBUS_INSPECT_UNKNOWN;
-	layout_name_load(record.name, inspect_word(&record.name_bytes), out->name);
-	out->inbox = inspect_word(&bell.inbox);
-	out->room = inspect_word(&bell.room);
-	out->inbox_asleep = out->inbox & INSPECT_BELL_ASLEEP;
-	out->room_asleep = out->room & INSPECT_BELL_ASLEEP;
-	signal = inspect_word(&bell.signal);
-	out->signals = (uint32_t)signal;
-	out->signal_generation = (uint32_t)(signal >> 32);
-	inspect_mask(out->paired, bell.paired);
-	node_page(in, out);
-}
-
-int ringbus_inspect_node_next(struct ringbus_inspect *in, uint32_t *cursor,
-			      struct ringbus_inspect_node *out)
-{
-	int r;
-
-	rb_fail_clear();
-	if (*cursor == 0)
-		inspect_refresh(in);
-	r = inspect_usable(in);
-	if (r < 0)
-		return r;
-	while (*cursor < in->g.nodes) {
-		uint32_t slot = (*cursor)++;
-		uint64_t word = inspect_slot_word(in, slot);
-
-		if ((word & 0xff) == SLOT_FREE)
-			continue;
-		node_decode(in, slot, word, out);
-		return 1;
-	}
-	return 0;
-}
-
-/* ---- events ---- */
-
-const char *ringbus_inspect_event_state(uint32_t state)
-{
-	static const char *const names[] = {"free", "pending", "live", "orphan"};
-
-	return state < rb_array_size(names) ? names[state] : "invalid";
-}
-
-static void event_decode(uint32_t index, uint64_t word, const struct layout_event *e,
-			 struct ringbus_inspect_event *out)
-{
-	memset(out, 0, sizeof(*out));
-	out->index = index;
-	out->state = (uint32_t)(word & 0xff);
-	out->generation = event_generation(word);
-	out->mode = event_mode(word);
-	out->owner = event_owner(word);
-	out->has_owner = out->state == EVENT_LIVE && out->owner != LAYOUT_NO_SLOT;
-	out->owner_generation = (uint32_t)inspect_word(&e->owner_generation);
-	out->all_lossy = inspect_word(&e->flags) & EVENT_FLAG_LOSSY;
-	out->changes = inspect_word(&e->changes);
-	layout_name_load(e->name, inspect_word(&e->name_bytes), out->name);
-	inspect_mask(out->members, e->members);
-	inspect_mask(out->deliver, e->deliver);
-	inspect_mask(out->lossy, e->lossy);
-}
-
-int ringbus_inspect_event_next(struct ringbus_inspect *in, uint32_t *cursor,
-			       struct ringbus_inspect_event *out)
-{
-	struct layout_event e;
-	int r;
-
-	rb_fail_clear();
-	if (*cursor == 0)
-		inspect_refresh(in);
-	r = inspect_usable(in);
-	if (r < 0)
-		return r;
-	while (*cursor < in->g.events) {
-		uint32_t index = (*cursor)++;
-		uint64_t word;
-
-		inspect_read(in,
-			     in->g.control_offset + in->g.events_offset +
-				     (uint64_t)index * sizeof(e),
-			     &e, sizeof(e));
-		word = inspect_word(&e.word);
-		if ((word & 0xff) == EVENT_FREE)
-			continue;
-		event_decode(index, word, &e, out);
-		return 1;
-	}
 	return 0;
 }

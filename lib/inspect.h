@@ -1,7 +1,8 @@
 /* inspect.h: what the parts of the read-only inspection share. Level 5, stands on levels 0 to 2
  * only.
  *
- * inspect.c opens the file and decodes header, nodes and events; inspect_ring.c walks rings;
+ * inspect.c opens the file and decodes the header, inspect_node.c nodes and events; inspect_ring.c
+ * walks rings from the head; inspect_message.c reads single records, also behind the head;
  * inspect_pool.c looks into pools; inspect_check.c and inspect_check_ring.c are the fsck. Every
  * figure read is a copy by pread() and is bounded before use: offsets against the file, indices
  * against the checked geometry.
@@ -31,6 +32,14 @@ struct ringbus_inspect {
 	struct layout_header header;
 	struct layout_geometry g;
 	uint64_t budget; /* bytes that this iteration may still read in extents */
+	/* Tail of the ring that single records were read from last. */
+	uint64_t tail_offset; /* of the ring's extent; 0: none */
+	uint64_t tail;
+	/* What the last plain record said up to a position of that ring, for RECORD_SAME. */
+	uint64_t said_offset; /* 0: nothing known */
+	uint64_t said_position;
+	uint64_t said[2];    /* words 1 and 2 */
+	unsigned said_kind; /* 0: none */
 	/* Descriptors in the rings of uses_slot, sorted; for pools. */
 	uint32_t uses_slot;
 	size_t uses_count;
@@ -94,6 +103,7 @@ struct inspect_record {
 	uint32_t from_generation;
 	bool pooled;
 	struct record_chunk chunk;
+	uint64_t stamp_ns; /* 0: not stamped */
 };
 
 /* Whether an extent lies behind the fixed part and in the file; *why (may be NULL) gets a static
@@ -106,6 +116,9 @@ void inspect_ring(struct ringbus_inspect *in, uint32_t from, uint32_t to, uint64
 		  void (*visit)(const struct inspect_record *record, void *user), void *user);
 /* Where the walk begins: the head, or a resync's start beyond it. */
 uint64_t inspect_ring_begin(const struct ringbus_inspect_ring *ring);
+
+/* File offset of the ring between two slots; 0 when there is none, or it is out of the file. */
+uint64_t inspect_ring_offset(const struct ringbus_inspect *in, uint32_t from, uint32_t to);
 
 /* ---- pools ---- */
 

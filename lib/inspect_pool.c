@@ -238,3 +238,100 @@ int ringbus_inspect_pool_next(struct ringbus_inspect *in, uint32_t *cursor,
 	}
 	return 0;
 }
+
+/* ---- who holds ---- */
+
+struct hold_sum {
+	struct ringbus_inspect *in;
+	const struct layout_node *page;
+	uint32_t generation; /* of the receiver */
+	uint32_t to;
+	uint64_t chunk_bytes;
+	struct ringbus_inspect_hold holds[LAYOUT_NODES_MAX];
+};
+
+static void hold_queued(const struct inspect_record *record, void *user)
+{
+	struct hold_sum *sum = user;
+	struct ringbus_inspect_hold *hold = &sum->holds[sum->to];
+	uint32_t index = (uint32_t)record->chunk.chunk & 0xffff;
+	struct inspect_extent e;
+
+	if (!record->pooled || record->to_generation != sum->generation ||
+	    index >= LAYOUT_POOL_EXTENTS)
+		return;
+	inspect_extent_decode(sum->in, &sum->page->pool[index], &e);
+	if (!e.used || e.why || e.serial != (uint32_t)record->chunk.chunk >> 16)
+		return;
+	hold->queued++;
+	hold->queued_bytes += e.chunk_bytes;
+}
+
+static void hold_borrowed(uint64_t chunk, const uint64_t *mask, void *user)
+{
+	struct hold_sum *sum = user;
+
+	(void)chunk;
+	for (uint32_t i = 0; i < LAYOUT_NODES_MAX; i++) {
+		if (!inspect_bit(mask, i))
+			continue;
+		sum->holds[i].borrowed++;
+		sum->holds[i].borrowed_bytes += sum->chunk_bytes;
+	}
+}
+
+static void hold_rings(struct hold_sum *sum, uint32_t owner)
+{
+	struct ringbus_inspect_ring ring;
+
+	for (uint32_t to = 0; to < sum->in->g.nodes; to++) {
+		uint64_t offset = inspect_word(&sum->page->ring[to]);
+		uint64_t word = inspect_slot_word(sum->in, to);
+
+		if (offset == 0 || slot_state(word) != SLOT_LIVE)
+			continue;
+		sum->to = to;
+		sum->generation = slot_generation(word);
+		/* A walk that starts again counts again: only while the receiver moves. */
+		inspect_ring(sum->in, owner, to, offset, &ring, hold_queued, sum);
+	}
+}
+
+int ringbus_inspect_holds(struct ringbus_inspect *in, uint32_t owner,
+			  struct ringbus_inspect_hold *holds, size_t capacity)
+{
+	struct layout_node page;
+	struct hold_sum sum = {.in = in, .page = &page};
+	int n = 0, r;
+
+	rb_fail_clear();
+	inspect_refresh(in);
+	r = inspect_usable(in);
+	if (r < 0)
+		return r;
+	if (owner >= in->g.nodes)
+		return rb_fail(-EINVAL, "there is no slot %u; the bus has %u", owner, in->g.nodes);
+	inspect_budget_start(in);
+	inspect_read_node(in, owner, &page);
+	hold_rings(&sum, owner);
+	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++) {
+		struct inspect_extent e;
+
+		inspect_extent_decode(in, &page.pool[i], &e);
+		sum.chunk_bytes = e.chunk_bytes;
+		if (e.used && !e.why)
+			inspect_borrows(in, &e, hold_borrowed, &sum);
+	}
+	for (uint32_t i = 0; i < LAYOUT_NODES_MAX; i++) {
+		struct ringbus_inspect_hold *hold = &sum.holds[i];
+
+		if (hold->queued == 0 && hold->borrowed == 0)
+			continue;
+		hold->owner = owner;
+		hold->holder = i;
+		if ((size_t)n < capacity)
+			holds[n] = *hold;
+		n++;
+	}
+	return n;
+}

@@ -145,6 +145,8 @@ static void record_decode(struct walk *w, uint64_t position, uint64_t word,
 	record->to_generation = (uint32_t)(generations >> 32);
 	record->from_generation = (uint32_t)generations;
 	record->pooled = kind_pooled(record->kind);
+	if (word & RECORD_STAMPED)
+		record->stamp_ns = walk_word(w, at + header_bytes(word) - 8);
 	if (record->pooled) {
 		at += header_bytes(word);
 		record->chunk.size = walk_word(w, at);
@@ -185,6 +187,10 @@ static void walk_records(struct walk *w,
 			return;
 		record_decode(w, ring->tail, word, &record);
 		ring->unread_records += record.kind != RECORD_PAD;
+		if (ring->unread_stamp_ns == 0)
+			ring->unread_stamp_ns = record.stamp_ns;
+		if (record.kind != RECORD_PAD)
+			ring->last_bytes = record.bytes;
 		if (visit)
 			visit(&record, user);
 	}
@@ -259,6 +265,7 @@ void inspect_ring(struct ringbus_inspect *in, uint32_t from, uint32_t to, uint64
 		w.at = w.bytes = 0;
 		w.out_of_budget = false;
 		ring->unread_bytes = ring->unread_records = 0;
+		ring->unread_stamp_ns = ring->last_bytes = 0;
 		ring->damage[0] = 0;
 		read_tx(in, ring);
 		read_rx(in, ring);

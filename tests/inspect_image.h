@@ -1,4 +1,4 @@
-/* inspect_image.h: a sound region built by hand in a memory file, for unit_inspect.c. */
+/* inspect_image.h: a sound region built by hand in a memory file, for unit_inspect*.c. */
 #ifndef INSPECT_IMAGE_H
 #define INSPECT_IMAGE_H
 
@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+/* Each test program uses some of these. */
+#pragma GCC diagnostic ignored "-Wunused-function"
 
 #define NODES 4u
 #define EVENTS 80u /* more than the fsck reads at once */
