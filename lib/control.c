@@ -262,6 +262,7 @@ int control_grant(struct control *c, const struct peer_identity *id, uint32_t *s
 	shm_store_relaxed(&record->pidfd_inode, id->pidfd_inode);
 	shm_store_relaxed(&record->uid, id->uid);
 	shm_store_relaxed(&record->name_bytes, 0);
+	shm_store_relaxed(&record->name[0], 0); /* tools read it of former owners, to the 0 */
 	shm_store_relaxed(&record->granted_ns, rb_now_ns());
 	KILL_POINT("X_GRANT_RECORDED");
 	/* sync SLOT writer: identity before GRANTED; pairs SLOT reader in peer_check() */
