@@ -149,7 +149,7 @@ struct ringbus_inspect_node {
 	/* How the slot's last owner ended, if anyone did: */
 	uint32_t ended_generation;
 	uint32_t ended_state; /* "left" or "dead" */
-	/* Of a free slot: who had it last. name may be that of one before. */
+	/* Of a free slot: who had it last, and name is its name. */
 	uint32_t former_pid;
 };
 RINGBUS_API int ringbus_inspect_node_next(struct ringbus_inspect *inspect, uint32_t *cursor,

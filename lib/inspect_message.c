@@ -276,9 +276,8 @@ static bool copy_chunk(const struct look *k, uint64_t position, struct ringbus_i
 	struct inspect_extent e;
 	uint32_t index;
 
-	inspect_read(k->in,
-		     k->data + (position & (k->capacity - 1)) + bytes - sizeof(chunk), &chunk,
-		     sizeof(chunk));
+	inspect_read(k->in, k->data + (position & (k->capacity - 1)) + bytes - sizeof(chunk),
+		     &chunk, sizeof(chunk));
 	index = (uint32_t)chunk.chunk & 0xffff;
 	m->size = chunk.size;
 	if (index >= LAYOUT_POOL_EXTENTS)

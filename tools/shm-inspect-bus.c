@@ -16,15 +16,6 @@ struct summary {
 	unsigned events;
 };
 
-static const char *bus_state(const struct ringbus_inspect_header *header)
-{
-	if (!header->valid)
-		return "damaged";
-	if (header->live)
-		return header->closing ? "ending" : "live";
-	return header->this_boot ? "dead" : "other boot";
-}
-
 static void summarise(struct ringbus_inspect *inspect, struct summary *sum)
 {
 	struct ringbus_inspect_event event;

@@ -1,328 +1,266 @@
-/* shm-inspect-parts.c: the verbs that list parts of one bus: nodes, events, rings, pools. */
+/* shm-inspect-parts.c: the verbs that list parts of one bus: nodes, events, rings, pools, latency.
+ */
 #include "shm-inspect.h"
 
-#include <inttypes.h>
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
 
-/* ---- nodes ---- */
+#define NODE(member) offsetof(struct node_row, member)
+#define RING(member) offsetof(struct ring_row, member)
+#define EVENT(member) offsetof(struct event_row, member)
+#define POOL(member) offsetof(struct pool_row, member)
+#define HOLD(member) offsetof(struct hold_row, member)
 
-static const char *process_state(enum ringbus_inspect_process process)
+const struct column node_columns[] = {
+	{"SLOT", "slot", CELL_U32, 0, NODE(n.slot)},
+	{"STATE", "state", CELL_STRING, 0, NODE(state)},
+	{"GEN", "generation", CELL_U32, 0, NODE(n.generation)},
+	{"PID", "pid", CELL_U32, 0, NODE(n.pid)},
+	{"UID", "uid", CELL_U32, COLUMN_WIDE, NODE(n.uid)},
+	{"PROCESS", "process", CELL_STRING, 0, NODE(process)},
+	{"NAME", "name", CELL_TEXT, 0, NODE(n.name)},
+	{"AGE", "age_ns", CELL_TIME, 0, NODE(age_ns)},
+	{"SENT/s", "sent_per_s", CELL_RATE, COLUMN_WATCH, NODE(sent_rate)},
+	{"RECV/s", "received_per_s", CELL_RATE, COLUMN_WATCH, NODE(received_rate)},
+	{"SENT", "sent", CELL_U64, 0, NODE(n.sent)},
+	{"BYTES", "sent_bytes", CELL_SIZE, 0, NODE(n.sent_bytes)},
+	{"BYTES/s", "sent_bytes_per_s", CELL_SIZE_RATE, COLUMN_WATCH, NODE(sent_bytes_rate)},
+	{"RECEIVED", "received", CELL_U64, 0, NODE(n.received)},
+	{"RBYTES", "received_bytes", CELL_SIZE, COLUMN_WIDE, NODE(n.received_bytes)},
+	{"RBYTES/s", "received_bytes_per_s", CELL_SIZE_RATE, COLUMN_WATCH | COLUMN_WIDE,
+	 NODE(received_bytes_rate)},
+	{"UNREAD", "unread", CELL_U64, 0, NODE(unread)},
+	{"UBYTES", "unread_bytes", CELL_SIZE, COLUMN_WIDE, NODE(unread_bytes)},
+	{"LOSSY", "dropped_lossy", CELL_U64, 0, NODE(n.dropped_lossy)},
+	{"GONE", "dropped_gone", CELL_U64, 0, NODE(n.dropped_gone)},
+	{"UNWANTED", "dropped_unsubscribed", CELL_U64, 0, NODE(n.dropped_unsubscribed)},
+	{"DROPPED/s", "dropped_per_s", CELL_RATE, COLUMN_WATCH, NODE(drop_rate)},
+	{"FULL", "full", CELL_U64, 0, NODE(n.full)},
+	{"WAKES", "wakes", CELL_U64, 0, NODE(n.wakes)},
+	{"WAKES/s", "wakes_per_s", CELL_RATE, COLUMN_WATCH | COLUMN_WIDE, NODE(wake_rate)},
+	{"SLEEPS", "sleeps", CELL_U64, 0, NODE(n.sleeps)},
+	{"SAFETY", "safety_wakes", CELL_U64, COLUMN_WIDE, NODE(n.safety_wakes)},
+	{"TURNS", "dispatches", CELL_U64, COLUMN_WIDE, NODE(n.dispatches)},
+	{"TURNS/s", "dispatches_per_s", CELL_RATE, COLUMN_WATCH | COLUMN_WIDE, NODE(turn_rate)},
+	{"SIGNALS", "signals", CELL_U32, COLUMN_WIDE, NODE(n.signals)},
+	{"CORRUPT", "corrupt", CELL_U64, COLUMN_WIDE, NODE(n.corrupt)},
+	{"DEAD-PEERS", "dead_peers", CELL_U64, COLUMN_WIDE, NODE(n.dead_peers)},
+	{"RINGS", "rings", CELL_U32, COLUMN_WIDE, NODE(n.rings)},
+	{"POOLS", "pools", CELL_U32, COLUMN_WIDE, NODE(n.pools)},
+	{"MODE", "mode", CELL_TEXT, 0, NODE(modes)},
+	{"HANDLER", "handler", CELL_TEXT, 0, NODE(handler)},
+	{"FOR", "handler_ns", CELL_TIME, 0, NODE(handler_ns)},
+	{"", "unfenced", CELL_BOOL, COLUMN_JSON, NODE(n.unfenced)},
+	{"", "no_membarrier", CELL_BOOL, COLUMN_JSON, NODE(n.no_membarrier)},
+	{"", "in_handler", CELL_BOOL, COLUMN_JSON, NODE(n.in_handler)},
+	{"", "in_contact", CELL_BOOL, COLUMN_JSON, NODE(n.in_contact)},
+	{"", "handler_event", CELL_U32, COLUMN_JSON, NODE(n.handler_event)},
+	{"", "handler_since_ns", CELL_U64, COLUMN_JSON, NODE(n.handler_since_ns)},
+	{"", "granted_ns", CELL_U64, COLUMN_JSON, NODE(n.granted_ns)},
+	{"", "inbox_asleep", CELL_BOOL, COLUMN_JSON, NODE(n.inbox_asleep)},
+	{"", "room_asleep", CELL_BOOL, COLUMN_JSON, NODE(n.room_asleep)},
+	{"", "paired", CELL_MASK, COLUMN_JSON, NODE(n.paired)},
+	{"FILL", "fill_percent", CELL_PERCENT, COLUMN_WIDE, NODE(fill)},
+};
+const size_t node_columns_n = COUNT_OF(node_columns);
+
+static const struct column event_columns[] = {
+	{"INDEX", "index", CELL_U32, 0, EVENT(e.index)},
+	{"NAME", "name", CELL_TEXT, 0, EVENT(e.name)},
+	{"STATE", "state", CELL_STRING, 0, EVENT(state)},
+	{"MODE", "mode", CELL_STRING, 0, EVENT(mode)},
+	{"LOSSY", "all_lossy", CELL_BOOL, 0, EVENT(e.all_lossy)},
+	{"GEN", "generation", CELL_U32, 0, EVENT(e.generation)},
+	{"OWNER", "owner_name", CELL_STRING, 0, EVENT(owner)},
+	{"SLOT", "owner", CELL_U64, 0, EVENT(owner_slot)},
+	{"OWNER-GEN", "owner_generation", CELL_U64, COLUMN_WIDE, EVENT(owner_generation)},
+	{"EMITTERS", "emitters", CELL_U64, 0, EVENT(emitters)},
+	{"RECEIVERS", "receivers", CELL_U64, 0, EVENT(receivers)},
+	{"CHANGES", "changes", CELL_U64, COLUMN_WIDE, EVENT(e.changes)},
+	{"MEMBERS", "members", CELL_MASK, 0, EVENT(e.members)},
+	{"DELIVER", "deliver", CELL_MASK, 0, EVENT(e.deliver)},
+	{"LOSSY-TO", "lossy", CELL_MASK, 0, EVENT(e.lossy)},
+};
+
+const struct column ring_columns[] = {
+	{"FROM", "from", CELL_U32, COLUMN_JSON, RING(g.from)},
+	{"TO", "to", CELL_U32, COLUMN_JSON, RING(g.to)},
+	{"SENDER", "from_name", CELL_STRING, 0, RING(from)},
+	{"RECEIVER", "to_name", CELL_STRING, 0, RING(to)},
+	{"MSG/s", "messages_per_s", CELL_RATE, COLUMN_WATCH, RING(message_rate)},
+	{"BYTES/s", "bytes_per_s", CELL_SIZE_RATE, COLUMN_WATCH, RING(byte_rate)},
+	{"MESSAGES", "messages", CELL_U64, 0, RING(g.messages)},
+	{"BYTES", "bytes", CELL_SIZE, 0, RING(g.bytes)},
+	{"READ", "received", CELL_U64, 0, RING(g.received)},
+	{"RBYTES", "received_bytes", CELL_SIZE, COLUMN_WIDE, RING(g.received_bytes)},
+	{"UNREAD", "unread_records", CELL_U64, 0, RING(g.unread_records)},
+	{"UBYTES", "unread_bytes", CELL_SIZE, 0, RING(g.unread_bytes)},
+	{"FILL", "fill_percent", CELL_PERCENT, 0, RING(fill)},
+	{"HIGH", "high_water_percent", CELL_PERCENT, 0, RING(high)},
+	{"WAITS", "unread_ns", CELL_TIME, 0, RING(wait_ns)},
+	{"DROPS", "drops", CELL_U64, 0, RING(g.drops)},
+	{"TOLD", "drops_seen", CELL_U64, COLUMN_WIDE, RING(g.drops_seen)},
+	{"DROPS/s", "drops_per_s", CELL_RATE, COLUMN_WATCH, RING(drop_rate)},
+	{"STALE", "stale", CELL_U64, 0, RING(g.stale)},
+	{"BAD", "bad", CELL_U64, 0, RING(g.bad)},
+	{"FULL", "full", CELL_U64, 0, RING(g.full)},
+	{"FULL/s", "full_per_s", CELL_RATE, COLUMN_WATCH, RING(full_rate)},
+	{"FULL-FOR", "full_ns", CELL_TIME, 0, RING(full_ns)},
+	{"WAKES", "wakes", CELL_U64, 0, RING(g.wakes)},
+	{"WAKES/s", "wakes_per_s", CELL_RATE, COLUMN_WATCH | COLUMN_WIDE, RING(wake_rate)},
+	{"ASKED", "asked", CELL_U64, COLUMN_WIDE, RING(g.asked)},
+	{"ANSWERED", "answered", CELL_U64, COLUMN_WIDE, RING(g.answered)},
+	{"LOST", "lost", CELL_U64, COLUMN_WIDE, RING(g.lost)},
+	{"OFFSET", "offset", CELL_U64, COLUMN_WIDE, RING(g.offset)},
+	{"CAPACITY", "capacity", CELL_SIZE, COLUMN_WIDE, RING(g.capacity)},
+	{"HEAD", "head", CELL_U64, COLUMN_WIDE, RING(g.head)},
+	{"TAIL", "tail", CELL_U64, COLUMN_WIDE, RING(g.tail)},
+	{"HINT", "hint", CELL_U64, COLUMN_WIDE, RING(g.hint)},
+	{"POSITION", "position", CELL_U64, COLUMN_JSON, RING(g.position)},
+	{"START", "start", CELL_U64, COLUMN_JSON, RING(g.start)},
+	{"", "high_water", CELL_U64, COLUMN_JSON, RING(g.high_water)},
+	{"", "full_since_ns", CELL_U64, COLUMN_JSON, RING(g.full_since_ns)},
+	{"DAMAGE", "damage", CELL_STRING, 0, RING(damage)},
+};
+const size_t ring_columns_n = COUNT_OF(ring_columns);
+
+static const struct column pool_columns[] = {
+	{"SLOT", "slot", CELL_U32, 0, POOL(p.slot)},
+	{"OWNER", "owner", CELL_STRING, 0, POOL(owner)},
+	{"EXTENT", "extent", CELL_U32, 0, POOL(p.index)},
+	{"SERIAL", "serial", CELL_U32, COLUMN_WIDE, POOL(p.serial)},
+	{"OFFSET", "offset", CELL_U64, COLUMN_WIDE, POOL(p.offset)},
+	{"BYTES", "bytes", CELL_SIZE, 0, POOL(p.bytes)},
+	{"CLASS", "class", CELL_U32, COLUMN_WIDE, POOL(p.class_number)},
+	{"KIND", "kind", CELL_STRING, 0, POOL(kind)},
+	{"", "big", CELL_BOOL, COLUMN_JSON, POOL(p.big)},
+	{"CHUNK", "chunk_bytes", CELL_SIZE, 0, POOL(p.chunk_bytes)},
+	{"CHUNKS", "chunks", CELL_U64, 0, POOL(p.chunks)},
+	{"USED", "used", CELL_U64, 0, POOL(p.used)},
+	{"QUEUED", "queued", CELL_U64, 0, POOL(p.queued)},
+	{"QBYTES", "queued_bytes", CELL_SIZE, 0, POOL(p.queued_bytes)},
+	{"BORROWED", "borrowed", CELL_U64, 0, POOL(p.borrowed)},
+	{"BORROWERS", "borrowers", CELL_MASK, 0, POOL(p.borrowers)},
+	{"DAMAGE", "damage", CELL_STRING, 0, POOL(damage)},
+};
+
+static const struct column hold_columns[] = {
+	{"SLOT", "owner", CELL_U32, 0, HOLD(h.owner)},
+	{"OWNER", "owner_name", CELL_STRING, 0, HOLD(owner)},
+	{"HELD-BY", "holder", CELL_U32, 0, HOLD(h.holder)},
+	{"HOLDER", "holder_name", CELL_STRING, 0, HOLD(holder)},
+	{"QUEUED", "queued", CELL_U64, 0, HOLD(h.queued)},
+	{"QBYTES", "queued_bytes", CELL_SIZE, 0, HOLD(h.queued_bytes)},
+	{"BORROWED", "borrowed", CELL_U64, 0, HOLD(h.borrowed)},
+	{"BBYTES", "borrowed_bytes", CELL_SIZE, 0, HOLD(h.borrowed_bytes)},
+	{"WAITS", "unread_ns", CELL_TIME, 0, HOLD(wait_ns)},
+};
+
+const struct column latency_columns[] = {
+	{"FROM", "from", CELL_U32, COLUMN_JSON, RING(g.from)},
+	{"TO", "to", CELL_U32, COLUMN_JSON, RING(g.to)},
+	{"SENDER", "from_name", CELL_STRING, 0, RING(from)},
+	{"RECEIVER", "to_name", CELL_STRING, 0, RING(to)},
+	{"SAMPLES", "samples", CELL_U64, 0, RING(samples)},
+	{"QUEUE-50", "queue_p50_ns", CELL_TIME, 0, RING(queue[0])},
+	{"QUEUE-90", "queue_p90_ns", CELL_TIME, 0, RING(queue[1])},
+	{"QUEUE-99", "queue_p99_ns", CELL_TIME, 0, RING(queue[2])},
+	{"QUEUE-99.9", "queue_p999_ns", CELL_TIME, COLUMN_WIDE, RING(queue[3])},
+	{"WAKE-50", "wake_p50_ns", CELL_TIME, 0, RING(wake[0])},
+	{"WAKE-90", "wake_p90_ns", CELL_TIME, 0, RING(wake[1])},
+	{"WAKE-99", "wake_p99_ns", CELL_TIME, 0, RING(wake[2])},
+	{"WAKE-99.9", "wake_p999_ns", CELL_TIME, COLUMN_WIDE, RING(wake[3])},
+	{"HANDLER-50", "handler_p50_ns", CELL_TIME, 0, RING(handler[0])},
+	{"HANDLER-90", "handler_p90_ns", CELL_TIME, 0, RING(handler[1])},
+	{"HANDLER-99", "handler_p99_ns", CELL_TIME, 0, RING(handler[2])},
+	{"HANDLER-99.9", "handler_p999_ns", CELL_TIME, COLUMN_WIDE, RING(handler[3])},
+};
+const size_t latency_columns_n = COUNT_OF(latency_columns);
+
+/* Takes a sample and shows it; with --watch it is kept for the rates of the next one. */
+static int look(struct view *view, unsigned parts, int (*show)(struct view *, struct sample *))
 {
-	return process == RINGBUS_INSPECT_RUNNING ? "running"
-	       : process == RINGBUS_INSPECT_GONE  ? "gone"
-						  : "unknown";
+	struct sample *sample;
+	int status = CLI_OK;
+	int r = sample_take(view->inspect, parts, view->previous, &sample);
+	if (sample)
+		status = show(view, sample);
+	sample_free(view->previous);
+	view->previous = sample;
+	if (r == -ENOMEM)
+		cli_note("not enough memory to show all of it");
+	r = view_end(view, r);
+	return status ? status : r;
 }
 
-static void node_row(struct table *table, const struct ringbus_inspect_node *n)
+static int show_nodes(struct view *view, struct sample *s)
 {
-	table_u64(table, n->slot);
-	table_cell(table, "%s", ringbus_inspect_slot_state(n->state));
-	table_u64(table, n->generation);
-	table_u64(table, n->pid);
-	table_cell(table, "%s", process_state(n->process));
-	table_cell(table, "%s", n->name);
-	table_u64(table, n->sent);
-	table_u64(table, n->received);
-	table_u64(table, n->dropped_lossy + n->dropped_gone + n->dropped_unsubscribed);
-	table_u64(table, n->full);
-	table_u64(table, n->wakes);
-	table_u64(table, n->sleeps);
-	table_cell(table, "%s%s%s", n->inbox_asleep ? "asleep" : "awake",
-		   n->unfenced ? ",unfenced" : "", n->no_membarrier ? ",no-membarrier" : "");
-	if (!n->in_handler)
-		table_cell(table, "-");
-	else if (n->in_contact)
-		table_cell(table, "contact");
-	else
-		table_cell(table, "event %u", n->handler_event);
-}
-
-static void node_json_counters(struct cli_json *out, const struct ringbus_inspect_node *n)
-{
-	const struct {
-		const char *key;
-		uint64_t value;
-	} counters[] = {
-		{"dispatches", n->dispatches},
-		{"received", n->received},
-		{"received_bytes", n->received_bytes},
-		{"dropped_unsubscribed", n->dropped_unsubscribed},
-		{"sleeps", n->sleeps},
-		{"safety_wakes", n->safety_wakes},
-		{"sent", n->sent},
-		{"sent_bytes", n->sent_bytes},
-		{"dropped_lossy", n->dropped_lossy},
-		{"dropped_gone", n->dropped_gone},
-		{"full", n->full},
-		{"wakes", n->wakes},
-		{"corrupt", n->corrupt},
-		{"dead_peers", n->dead_peers},
-	};
-	for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
-		cli_json_u64(out, counters[i].key, counters[i].value);
-}
-
-static void node_json(struct view *view, const struct ringbus_inspect_node *n)
-{
-	struct cli_json *out = &view->out;
-	cli_json_object(out, NULL);
-	cli_json_u64(out, "slot", n->slot);
-	cli_json_string(out, "state", ringbus_inspect_slot_state(n->state));
-	cli_json_u64(out, "generation", n->generation);
-	cli_json_u64(out, "pid", n->pid);
-	cli_json_u64(out, "uid", n->uid);
-	cli_json_string(out, "process", process_state(n->process));
-	cli_json_string(out, "name", n->name);
-	cli_json_bool(out, "unfenced", n->unfenced);
-	cli_json_bool(out, "no_membarrier", n->no_membarrier);
-	cli_json_bool(out, "in_handler", n->in_handler);
-	if (n->in_handler) {
-		cli_json_bool(out, "in_contact", n->in_contact);
-		cli_json_u64(out, "handler_event", n->handler_event);
-		cli_json_u64(out, "handler_since_ns", n->handler_since_ns);
-	}
-	cli_json_bool(out, "inbox_asleep", n->inbox_asleep);
-	cli_json_bool(out, "room_asleep", n->room_asleep);
-	cli_json_u64(out, "inbox_epoch", n->inbox >> 2);
-	cli_json_u64(out, "room_epoch", n->room >> 2);
-	cli_json_u64(out, "signals", n->signals);
-	view_json_mask(view, "paired", n->paired);
-	cli_json_u64(out, "rings", n->rings);
-	cli_json_u64(out, "pools", n->pools);
-	node_json_counters(out, n);
-	cli_json_close(out);
+	return rows_show(view, "nodes", node_columns, node_columns_n, s->nodes, sizeof *s->nodes,
+			 s->node_count);
 }
 
 int verb_nodes(struct view *view)
 {
-	struct ringbus_inspect_node node;
-	struct table *table = NULL;
-	uint32_t cursor = 0;
-	int r;
-	if (view->json)
-		cli_json_array(&view->out, "nodes");
-	else
-		table = table_open(
-			">SLOT STATE >GEN >PID PROCESS NAME >SENT >RECEIVED >DROPPED >FULL >WAKES "
-			">SLEEPS MODE HANDLER");
-	while ((r = ringbus_inspect_node_next(view->inspect, &cursor, &node)) > 0) {
-		if (view->json)
-			node_json(view, &node);
-		else
-			node_row(table, &node);
-	}
-	table_close(table);
-	return view_end(view, r);
+	return look(view, SAMPLE_RINGS, show_nodes);
 }
 
-/* ---- events ---- */
-
-static const char *mode_name(uint32_t mode)
+static int show_events(struct view *view, struct sample *s)
 {
-	return mode == RINGBUS_SINGLE_EMISSION	? "single"
-	       : mode == RINGBUS_MULTI_EMISSION ? "multi"
-						: "invalid";
-}
-
-static void event_row(struct table *table, const struct ringbus_inspect_event *e)
-{
-	table_u64(table, e->index);
-	table_cell(table, "%s", e->name);
-	table_cell(table, "%s", ringbus_inspect_event_state(e->state));
-	table_cell(table, "%s%s", mode_name(e->mode), e->all_lossy ? ",lossy" : "");
-	table_u64(table, e->generation);
-	if (e->has_owner)
-		table_cell(table, "%u.%u", e->owner, e->owner_generation);
-	else
-		table_cell(table, "-");
-	table_mask(table, e->members);
-	table_mask(table, e->deliver);
-	table_mask(table, e->lossy);
-}
-
-static void event_json(struct view *view, const struct ringbus_inspect_event *e)
-{
-	struct cli_json *out = &view->out;
-	cli_json_object(out, NULL);
-	cli_json_u64(out, "index", e->index);
-	cli_json_string(out, "name", e->name);
-	cli_json_string(out, "state", ringbus_inspect_event_state(e->state));
-	cli_json_string(out, "mode", mode_name(e->mode));
-	cli_json_bool(out, "all_lossy", e->all_lossy);
-	cli_json_u64(out, "generation", e->generation);
-	if (e->has_owner) {
-		cli_json_u64(out, "owner", e->owner);
-		cli_json_u64(out, "owner_generation", e->owner_generation);
-	} else {
-		cli_json_null(out, "owner");
-	}
-	cli_json_u64(out, "changes", e->changes);
-	view_json_mask(view, "members", e->members);
-	view_json_mask(view, "deliver", e->deliver);
-	view_json_mask(view, "lossy", e->lossy);
-	cli_json_close(out);
+	return rows_show(view, "events", event_columns, COUNT_OF(event_columns), s->events,
+			 sizeof *s->events, s->event_count);
 }
 
 int verb_events(struct view *view)
 {
-	struct ringbus_inspect_event event;
-	struct table *table = NULL;
-	uint32_t cursor = 0;
-	int r;
-	if (view->json)
-		cli_json_array(&view->out, "events");
-	else
-		table = table_open(">INDEX NAME STATE MODE >GEN OWNER MEMBERS DELIVER LOSSY");
-	while ((r = ringbus_inspect_event_next(view->inspect, &cursor, &event)) > 0) {
-		if (view->json)
-			event_json(view, &event);
-		else
-			event_row(table, &event);
-	}
-	table_close(table);
-	return view_end(view, r);
+	return look(view, SAMPLE_EVENTS, show_events);
 }
 
-/* ---- rings ---- */
-
-static void ring_row(struct table *table, const struct ringbus_inspect_ring *g)
+static int show_rings(struct view *view, struct sample *s)
 {
-	table_u64(table, g->from);
-	table_u64(table, g->to);
-	table_cell(table, "0x%" PRIx64, g->offset);
-	table_u64(table, g->head);
-	table_u64(table, g->tail);
-	table_u64(table, g->unread_records);
-	table_size(table, g->unread_bytes);
-	table_u64(table, g->messages);
-	table_size(table, g->bytes);
-	table_size(table, g->high_water);
-	table_u64(table, g->drops);
-	table_u64(table, g->full);
-	table_u64(table, g->wakes);
-	table_cell(table, "%" PRIu64 "/%" PRIu64, g->answered, g->asked);
-	table_cell(table, "%s", g->damage[0] ? g->damage : "ok");
-}
-
-static void ring_json(struct view *view, const struct ringbus_inspect_ring *g)
-{
-	const struct {
-		const char *key;
-		uint64_t value;
-	} figures[] = {
-		{"from", g->from},
-		{"to", g->to},
-		{"offset", g->offset},
-		{"capacity", g->capacity},
-		{"head", g->head},
-		{"tail", g->tail},
-		{"hint", g->hint},
-		{"unread_bytes", g->unread_bytes},
-		{"unread_records", g->unread_records},
-		{"asked", g->asked},
-		{"answered", g->answered},
-		{"position", g->position},
-		{"start", g->start},
-		{"lost", g->lost},
-		{"drops", g->drops},
-		{"drops_seen", g->drops_seen},
-		{"messages", g->messages},
-		{"bytes", g->bytes},
-		{"high_water", g->high_water},
-		{"full", g->full},
-		{"full_since_ns", g->full_since_ns},
-		{"wakes", g->wakes},
-		{"received", g->received},
-		{"received_bytes", g->received_bytes},
-		{"stale", g->stale},
-		{"bad", g->bad},
-	};
-	cli_json_object(&view->out, NULL);
-	for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
-		cli_json_u64(&view->out, figures[i].key, figures[i].value);
-	cli_json_string(&view->out, "damage", g->damage[0] ? g->damage : NULL);
-	cli_json_close(&view->out);
+	return rows_show(view, "rings", ring_columns, ring_columns_n, s->rings, sizeof *s->rings,
+			 s->ring_count);
 }
 
 int verb_rings(struct view *view)
 {
-	struct ringbus_inspect_ring ring;
-	struct table *table = NULL;
-	uint32_t cursor = 0;
-	int r;
-	if (view->json)
-		cli_json_array(&view->out, "rings");
-	else
-		table = table_open(
-			">FROM >TO >OFFSET >HEAD >TAIL >UNREAD >BYTES >MESSAGES >SENT >HIGH >DROPS "
-			">FULL >WAKES >RESYNC RECORDS");
-	while ((r = ringbus_inspect_ring_next(view->inspect, &cursor, &ring)) > 0) {
-		if (view->json)
-			ring_json(view, &ring);
-		else
-			ring_row(table, &ring);
-	}
-	table_close(table);
-	return view_end(view, r);
+	return look(view, SAMPLE_RINGS, show_rings);
 }
 
-/* ---- pools ---- */
-
-static void pool_row(struct table *table, const struct ringbus_inspect_pool *p)
+/* Who holds what comes below, as a table of its own, which neither order nor filter touches. */
+static int show_pools(struct view *view, struct sample *s)
 {
-	table_u64(table, p->slot);
-	table_u64(table, p->index);
-	table_cell(table, "0x%" PRIx64, p->offset);
-	table_size(table, p->bytes);
-	table_cell(table, "%s", p->big ? "big" : "slab");
-	table_size(table, p->chunk_bytes);
-	table_u64(table, p->chunks);
-	table_u64(table, p->used);
-	table_u64(table, p->queued);
-	table_u64(table, p->borrowed);
-	table_mask(table, p->borrowers);
-	table_cell(table, "%s", p->damage[0] ? p->damage : "ok");
-}
-
-static void pool_json(struct view *view, const struct ringbus_inspect_pool *p)
-{
-	struct cli_json *out = &view->out;
-	cli_json_object(out, NULL);
-	cli_json_u64(out, "slot", p->slot);
-	cli_json_u64(out, "extent", p->index);
-	cli_json_u64(out, "serial", p->serial);
-	cli_json_u64(out, "offset", p->offset);
-	cli_json_u64(out, "bytes", p->bytes);
-	cli_json_u64(out, "class", p->class_number);
-	cli_json_bool(out, "big", p->big);
-	cli_json_u64(out, "chunk_bytes", p->chunk_bytes);
-	cli_json_u64(out, "chunks", p->chunks);
-	cli_json_u64(out, "used", p->used);
-	cli_json_u64(out, "queued", p->queued);
-	cli_json_u64(out, "queued_bytes", p->queued_bytes);
-	cli_json_u64(out, "borrowed", p->borrowed);
-	view_json_mask(view, "borrowers", p->borrowers);
-	cli_json_string(out, "damage", p->damage[0] ? p->damage : NULL);
-	cli_json_close(out);
+	int status = rows_show(view, "pools", pool_columns, COUNT_OF(pool_columns), s->pools,
+			       sizeof *s->pools, s->pool_count);
+	struct view plain = *view;
+	if (status != CLI_OK || (!view->json && s->hold_count == 0))
+		return status;
+	plain.sort = plain.filter = NULL;
+	if (!view->json)
+		putchar('\n');
+	status = rows_show(&plain, "holds", hold_columns, COUNT_OF(hold_columns), s->holds,
+			   sizeof *s->holds, s->hold_count);
+	view->out = plain.out;
+	return status;
 }
 
 int verb_pools(struct view *view)
 {
-	struct ringbus_inspect_pool pool;
-	struct table *table = NULL;
-	uint32_t cursor = 0;
-	int r;
-	if (view->json)
-		cli_json_array(&view->out, "pools");
-	else
-		table = table_open(
-			">SLOT >EXTENT >OFFSET >BYTES KIND >CHUNK >CHUNKS >USED >QUEUED >BORROWED "
-			"BORROWERS STATE");
-	while ((r = ringbus_inspect_pool_next(view->inspect, &cursor, &pool)) > 0) {
-		if (view->json)
-			pool_json(view, &pool);
-		else
-			pool_row(table, &pool);
-	}
-	table_close(table);
-	return view_end(view, r);
+	return look(view, SAMPLE_RINGS | SAMPLE_POOLS, show_pools);
+}
+
+static int show_latency(struct view *view, struct sample *s)
+{
+	uint64_t samples = 0;
+	for (size_t i = 0; i < s->ring_count; i++)
+		samples += s->rings[i].samples;
+	if (samples == 0 && !view->watch)
+		cli_note("no link has timed a message yet; one in 64 is timed");
+	return rows_show(view, "links", latency_columns, latency_columns_n, s->rings,
+			 sizeof *s->rings, s->ring_count);
+}
+
+int verb_latency(struct view *view)
+{
+	return look(view, SAMPLE_LATENCY, show_latency);
 }

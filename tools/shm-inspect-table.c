@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COLUMNS_MAX 24
+#define COLUMNS_MAX 64
 
 struct table {
 	char *titles;
@@ -20,7 +20,7 @@ struct table {
 };
 
 /* Characters of UTF-8 text; wide ones are not known. */
-static size_t text_width(const char *text)
+size_t text_columns(const char *text)
 {
 	size_t width = 0;
 	for (; *text; text++)
@@ -29,24 +29,23 @@ static size_t text_width(const char *text)
 }
 
 /* Bytes of the character at text that may be printed, 0 when it may not. */
-static size_t printable(const unsigned char *text)
+static size_t printable(const unsigned char *text, size_t bytes)
 {
 	size_t length = text[0] < 0x80 ? 1 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : 4;
-	if (text[0] < 0x20 || text[0] == 0x7f)
+	if (text[0] < 0x20 || text[0] == 0x7f || length > bytes)
 		return 0;
 	if (text[0] == 0xc2 && text[1] < 0xa0)
 		return 0;
-	if (strnlen((const char *)text, length) < length || !cli_utf8_valid(text, length))
-		return 0;
-	return length;
+	return cli_utf8_valid(text, length) ? length : 0;
 }
 
-static void clean(char *to, const char *text)
+void clean_text(char *to, const char *text, size_t bytes, char mark)
 {
-	while (*text) {
-		size_t length = printable((const unsigned char *)text);
+	const char *end = text + bytes;
+	while (text < end) {
+		size_t length = printable((const unsigned char *)text, (size_t)(end - text));
 		if (length == 0) {
-			*to++ = '?';
+			*to++ = mark;
 			text++;
 			continue;
 		}
@@ -62,7 +61,7 @@ void print_text(const char *text)
 	char *copy = malloc(strlen(text) + 1);
 	if (!copy)
 		return;
-	clean(copy, text);
+	clean_text(copy, text, strlen(text), '?');
 	fputs(copy, stdout);
 	free(copy);
 }
@@ -79,7 +78,7 @@ struct table *table_open(const char *titles)
 		size_t i = table->columns++;
 		table->right[i] = title[0] == '>';
 		table->title[i] = title + table->right[i];
-		table->width[i] = text_width(table->title[i]);
+		table->width[i] = text_columns(table->title[i]);
 	}
 	return table;
 }
@@ -94,7 +93,7 @@ void table_cell(struct table *table, const char *format, ...)
 	va_start(arguments, format);
 	vsnprintf(text, sizeof text, format, arguments);
 	va_end(arguments);
-	clean(cleaned, text[0] ? text : "-");
+	clean_text(cleaned, text[0] ? text : "-", text[0] ? strlen(text) : 1, '?');
 	if (table->count == table->capacity) {
 		size_t capacity = table->capacity ? table->capacity * 2 : 256;
 		char **cells = realloc(table->cells, capacity * sizeof *cells);
@@ -104,7 +103,7 @@ void table_cell(struct table *table, const char *format, ...)
 		table->capacity = capacity;
 	}
 	column = table->count % table->columns;
-	width = text_width(cleaned);
+	width = text_columns(cleaned);
 	if (width > table->width[column])
 		table->width[column] = width;
 	table->cells[table->count++] = strdup(cleaned);
@@ -121,19 +120,9 @@ void table_size(struct table *table, uint64_t bytes)
 	table_cell(table, "%s", cli_format_size(text, sizeof text, bytes));
 }
 
-void table_mask(struct table *table, const uint64_t *mask)
-{
-	char text[1024] = "";
-	size_t used = 0;
-	for (unsigned i = 0; i < 64 * RINGBUS_INSPECT_MASK_WORDS; i++)
-		if (mask[i / 64] >> i % 64 & 1 && used < sizeof text - 8)
-			used += (size_t)sprintf(text + used, used ? ",%u" : "%u", i);
-	table_cell(table, "%s", text);
-}
-
 static void print_cell(const struct table *table, size_t column, const char *text)
 {
-	size_t width = text_width(text);
+	size_t width = text_columns(text);
 	int pad = (int)(table->width[column] > width ? table->width[column] - width : 0);
 	if (table->right[column])
 		printf("%*s%s", pad, "", text);
