@@ -56,6 +56,16 @@ static const struct verb {
 	 "QUEUE is from publication (or from when the receiver woke) until it took the message;\n"
 	 "WAKE from publication until a sleeping receiver was awake; HANDLER in its handler.\n"
 	 "One message in 64 is timed. With --watch: of the time between two looks.\n"},
+	{"tap", "", 0, "messages as they pass, and those that still stand in the rings",
+	 SHOWS | TAKES_COUNT | TAKES_TIMEOUT | TAKES_NEW, verb_tap,
+	 "Takes no slot and slows nobody. Rings are not cleared when they are read, so what\n"
+	 "passed lately can still be shown; on a dead bus or a copy of its file the tap ends\n"
+	 "there. A time is exact where a message has a stamp (one in 64), else it is an interval,\n"
+	 "from the message stamped before it to the one after it, or to the look that found it.\n"
+	 "\"overwritten\" says how much of a ring was gone before it could be read; \"doubtful\"\n"
+	 "that its sender may have been writing over it.\n"},
+	{"last", "[N]", 1, "the last N messages of each pair (1), before a crash, for example",
+	 SHOWS, verb_last, "As tap, newest of each ring only.\n"},
 	{"check", "", 0, "check all invariants, one finding a line", COMMON | OPENS, verb_check,
 	 "Exit status: 0 no finding of severity error, 1 some.\n"},
 };
@@ -401,7 +411,7 @@ static int check_given(const struct view *view, const struct verb *verb, const s
 
 static int run_once(struct view *view, const struct verb *verb)
 {
-	if (view->json && verb->takes & OPENS)
+	if (view->json && verb->takes & OPENS && verb->run != verb_tap && verb->run != verb_last)
 		view_json_begin(view);
 	return verb->run(view);
 }
