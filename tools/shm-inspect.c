@@ -66,6 +66,11 @@ static const struct verb {
 	 "that its sender may have been writing over it.\n"},
 	{"last", "[N]", 1, "the last N messages of each pair (1), before a crash, for example",
 	 SHOWS, verb_last, "As tap, newest of each ring only.\n"},
+	{"doctor", "[A B [EVENT]]", 3, "why A's messages (of EVENT) do not reach B",
+	 COMMON | TAKES_ROOT, verb_doctor,
+	 "A and B are names, process ids, slots or SLOT:GENERATION. One verdict, its evidence,\n"
+	 "and what to do. Without A and B: the worst that is wrong with the bus and around it.\n"
+	 "Exit status: 0 nothing stands in the way, 1 something does, 3 no such bus.\n"},
 	{"check", "", 0, "check all invariants, one finding a line", COMMON | OPENS, verb_check,
 	 "Exit status: 0 no finding of severity error, 1 some.\n"},
 };
