@@ -71,6 +71,10 @@ static const struct verb {
 	 "A and B are names, process ids, slots or SLOT:GENERATION. One verdict, its evidence,\n"
 	 "and what to do. Without A and B: the worst that is wrong with the bus and around it.\n"
 	 "Exit status: 0 nothing stands in the way, 1 something does, 3 no such bus.\n"},
+	{"top", "", 0, "live view of nodes and rings on the whole screen",
+	 TAKES_BUS | TAKES_WATCH | TAKES_COUNT | OPENS, verb_top,
+	 "Keys: q quit, n nodes, r rings, b both, s next column to sort by, R the other way\n"
+	 "round, / filter, space pause, + and - interval, ? help.\n"},
 	{"check", "", 0, "check all invariants, one finding a line", COMMON | OPENS, verb_check,
 	 "Exit status: 0 no finding of severity error, 1 some.\n"},
 };
@@ -444,7 +448,7 @@ static int run(struct view *view, const struct verb *verb)
 	int status = verb->takes & OPENS ? view_open(view) : 0;
 	if (status < 0)
 		return status == -ENOENT ? CLI_MISSING : CLI_FAILED;
-	if (view->watch)
+	if (view->watch && verb->run != verb_top)
 		status = run_watched(view, verb);
 	else
 		status = run_once(view, verb);
