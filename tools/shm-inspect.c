@@ -188,7 +188,9 @@ bool interrupted(void)
 void catch_interrupts(void)
 {
 	static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-	struct sigaction action = {.sa_handler = on_interrupt};
+	/* A write goes on, for what is half written is lost; the second one ends that, too. */
+	struct sigaction action = {.sa_handler = on_interrupt,
+				   .sa_flags = SA_RESTART | (int)SA_RESETHAND};
 	for (size_t i = 0; i < COUNT_OF(numbers); i++)
 		sigaction(numbers[i], &action, NULL);
 }
