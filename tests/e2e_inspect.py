@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """shm-inspect on a live bus, on a dead one, on copied region files, and on damaged ones.
 
-Usage: e2e_inspect.py BUILD-DIRECTORY [TEST]...   (RINGBUS_TEST_SEED=N repeats a run of the damages)
+Usage: e2e_inspect.py BUILD-DIRECTORY [TEST]...
+
+RINGBUS_TEST_SEED=N repeats a run of the damages, RINGBUS_DAMAGES=N says how many files are damaged.
 """
 
 import json
@@ -16,8 +18,10 @@ import time
 from cli_bus import main
 
 PIPE = subprocess.PIPE
-VERBS = ("header", "nodes", "events", "rings", "pools", "check")
-DAMAGES = 200
+VERBS = ("header", "nodes", "events", "rings", "pools", "latency", "check")
+STREAMS = (["tap"], ["last", "5"])
+DOCTORS = (["doctor"], ["doctor", "awake", "stopped", "news"])
+DAMAGES = int(os.environ.get("RINGBUS_DAMAGES") or 500)
 SECONDS = 20  # for one look at a damaged file; it takes milliseconds
 BOOT_ID = 40  # offset in the header
 
@@ -145,6 +149,7 @@ def checks_of_a_bus_under_traffic_find_nothing(bus):
             no_errors(bus)
             for verb in VERBS[:-1]:
                 inspect_json(bus, verb)
+            inspect(bus, "last", "--json")
     finally:
         stop.set()
         for thread in threads:
@@ -237,31 +242,57 @@ def spoil(choice, data):
     return data
 
 
+class Answers:
+    """Each look at a damaged file must end with a verdict and whole documents. Times are told, not judged."""
+
+    def __init__(self, tool):
+        self.tool = tool
+        self.found = 0
+        self.messages = 0
+        self.slowest = (0, "")
+
+    def run(self, words, what):
+        begin = time.monotonic()
+        result = subprocess.run([self.tool] + words, stdout=PIPE, stderr=PIPE, timeout=SECONDS)
+        what = "%s, %s: %r" % (what, words, result.stderr)
+        assert result.returncode in (0, 1), "exit status %d, %s" % (result.returncode, what)
+        self.slowest = max(self.slowest, (time.monotonic() - begin, what))
+        return result, what
+
+    def documents(self, words, what):
+        result, what = self.run(words, what)
+        try:
+            return [json.loads(line) for line in result.stdout.splitlines()], result.returncode, what
+        except ValueError as error:
+            raise AssertionError("%s: %s" % (error, what))
+
+    def look(self, path, number, what):
+        there = ["--json", "--file", path]
+        for words in [[]] + [[v] for v in VERBS] + list(DOCTORS):
+            said, status, told = self.documents(words + there, what)
+            same(len(said), 1, told)
+            if words == ["check"]:
+                same(status, 1 if said[0]["errors"] else 0, told)
+                self.found += said[0]["errors"] > 0
+            elif words[:1] == ["doctor"]:
+                same(status, 0 if said[0]["ok"] else 1, told)
+        for words in STREAMS:
+            self.messages += len(self.documents(words + there, what)[0])
+        # as text, one of them in turn
+        words = ([[v] for v in VERBS] + list(STREAMS) + list(DOCTORS))[number % 11]
+        result, told = self.run(words + ["--file", path], what)
+        assert b"\033" not in result.stdout, told
+
+
 def look_at_damaged(tool, data, directory, count, seed):
-    """Each verb ends with a verdict and a whole document. Returns how often the check found some."""
     choice = random.Random(seed)
-    found = 0
+    answers = Answers(tool)
     path = os.path.join(directory, "damaged.bus")
     for number in range(count):
         with open(path, "wb") as file:
             file.write(spoil(choice, data))
-        for verb in ("",) + VERBS:
-            words = [tool] + ([verb] if verb else []) + ["--json", "--file", path]
-            result = subprocess.run(words, stdout=PIPE, stderr=PIPE, timeout=SECONDS)
-            what = "seed %s, damage %d, %s: %r" % (seed, number, verb, result.stderr)
-            assert result.returncode in (0, 1), "exit status %d, %s" % (result.returncode, what)
-            try:
-                document = json.loads(result.stdout)
-            except ValueError as error:
-                raise AssertionError("%s: %s" % (error, what))
-            if verb == "check":
-                same(result.returncode, 1 if document["errors"] else 0, what)
-                found += document["errors"] > 0
-        words = [tool, "check", "--file", path]
-        result = subprocess.run(words, stdout=PIPE, stderr=PIPE, timeout=SECONDS)
-        what = "seed %s, damage %d, plain check" % (seed, number)
-        assert result.returncode in (0, 1) and b"\033" not in result.stdout, what
-    return found
+        answers.look(path, number, "seed %s, damage %d" % (seed, number))
+    return answers
 
 
 def damaged_files_are_answered_for(bus):
@@ -269,10 +300,13 @@ def damaged_files_are_answered_for(bus):
     seed = int(os.environ.get("RINGBUS_TEST_SEED") or time.time())
     start = time.monotonic()
     tool = os.path.join(bus.tools, "shm-inspect")
-    found = look_at_damaged(tool, data, bus.work, DAMAGES, seed)
+    answers = look_at_damaged(tool, data, bus.work, DAMAGES, seed)
     spent = time.monotonic() - start
-    print("     seed %d: errors in %d of %d files, %.1f s" % (seed, found, DAMAGES, spent))
-    assert found > DAMAGES / 10, "the check finds next to nothing: seed %d" % seed
+    print("     seed %d: errors in %d of %d files, %d messages, %.0f s" % (
+        seed, answers.found, DAMAGES, answers.messages, spent))
+    print("     slowest: %.3f s: %s" % answers.slowest)
+    assert answers.found > DAMAGES / 10, "the check finds next to nothing: seed %d" % seed
+    assert answers.messages > DAMAGES, "hardly a message is found: seed %d" % seed
 
 
 def a_bus_that_is_damaged_while_looked_at_crashes_nobody(bus):
@@ -294,10 +328,11 @@ def a_bus_that_is_damaged_while_looked_at_crashes_nobody(bus):
     thread.start()
     try:
         for _ in range(20):
-            for verb in VERBS:
-                result = bus.run("shm-inspect", verb, "--json", "--file", path)
-                assert result.returncode in (0, 1), "%s: %r" % (verb, result)
-                json.loads(result.stdout)
+            for words in [[v] for v in VERBS] + list(STREAMS) + list(DOCTORS):
+                result = bus.run("shm-inspect", *words, "--json", "--file", path)
+                assert result.returncode in (0, 1), "%s: %r" % (words, result)
+                for line in result.stdout.splitlines():
+                    json.loads(line)
     finally:
         stop.set()
         thread.join()

@@ -456,6 +456,7 @@ static int run(struct view *view, const struct verb *verb)
 		status = run_once(view, verb);
 	if (verb->takes & OPENS)
 		ringbus_inspect_close(view->inspect);
+	sample_free(view->previous);
 	return status;
 }
 
