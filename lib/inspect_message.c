@@ -293,8 +293,9 @@ static bool copy_chunk(const struct look *k, uint64_t position, struct ringbus_i
 	m->copied = rb_min(chunk.size, capacity);
 	if (!inspect_budget_take(k->in, m->copied))
 		m->copied = 0;
-	inspect_read(k->in, e.offset + e.borrow_bytes + (chunk.chunk >> 32) * e.chunk_bytes, buffer,
-		     m->copied);
+	if (m->copied > 0)
+		inspect_read(k->in, e.offset + e.borrow_bytes + (chunk.chunk >> 32) * e.chunk_bytes,
+			     buffer, m->copied);
 	return true;
 }
 
@@ -326,7 +327,8 @@ static void copy(struct look *k, uint64_t position, uint64_t word,
 		found = copy_chunk(k, position, m, bytes, buffer, capacity);
 	} else {
 		m->copied = rb_min(m->size, capacity);
-		inspect_read(k->in, at + head, buffer, m->copied);
+		if (m->copied > 0)
+			inspect_read(k->in, at + head, buffer, m->copied);
 	}
 	/* sync RECORD tap: the copy before the tail that judges it; pairs RECORD sender in
 	 * ring_tx_publish() */
