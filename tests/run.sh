@@ -144,6 +144,11 @@ if build build-tests -Dbuildtype=debugoptimized; then
 	run build-tests e2e --suite e2e
 	[ "$mode" = quick ] || run build-tests hostile --suite hostile
 	if [ "$mode" = full ]; then
+		RINGBUS_DAMAGES=10000 run build-tests e2e --suite e2e --timeout-multiplier 10
+	else
+		run build-tests e2e --suite e2e
+	fi
+	if [ "$mode" = full ]; then
 		export STRESS_EACH=1000000 STOP_SECONDS=10 WAKE_ROUNDS=300000 KILL_ROUNDS=600
 		export KILLAT_ALL=1 KILLAT_KILLS=70000 KILLAT_STOPS=6000
 		export KILLAT_SERVICE=3000 KILLAT_IMAGES=64 KILLAT_JUDGE=1
