@@ -46,7 +46,16 @@ class Bus:
 
     def start_service(self):
         self.service = self.start("ringbusd", "--quiet")
-        self.until(lambda: self.run("ringbus", "ls").returncode == 0, "ringbusd")
+        self.until_served()
+
+    def listens(self):
+        """The region is there before the port is: what only looks at the file is too early."""
+        with open("/proc/net/tcp", encoding="ascii") as table:
+            rows = [line.split() for line in table]
+        return any(row[1].endswith(":%04X" % self.port) and row[3] == "0A" for row in rows[1:])
+
+    def until_served(self):
+        self.until(lambda: self.listens() and self.run("ringbus", "ls").returncode == 0, "ringbusd")
 
     def start(self, *command, **more):
         more.setdefault("stdin", subprocess.DEVNULL)

@@ -293,7 +293,7 @@ def who_holds_an_exhausted_pool_is_told(bus):
     bus.service.terminate()
     bus.service.wait()
     bus.service = bus.start("ringbusd", "--quiet", "--pool-bytes", "1M")
-    bus.until(lambda: bus.run("ringbus", "ls").returncode == 0, "ringbusd")
+    bus.until_served()
     a, b, c = silent(bus, "b", "c")
     assert 0 < a("contact", "b", 60000, 1000) < 1000
     verdict(bus, "pool-exhausted", "a", "b", evidence=["b holds the most", "chunks unread"])

@@ -19,7 +19,8 @@ from cli_bus import main
 
 PIPE = subprocess.PIPE
 VERBS = ("header", "nodes", "events", "rings", "pools", "latency", "check")
-STREAMS = (["tap"], ["last", "5"])
+# A damaged file may seem to be of a live bus, and such a one is followed.
+STREAMS = (["tap", "-W", "0.2"], ["last", "5"])
 DOCTORS = (["doctor"], ["doctor", "awake", "stopped", "news"])
 DAMAGES = int(os.environ.get("RINGBUS_DAMAGES") or 500)
 SECONDS = 20  # for one look at a damaged file; it takes milliseconds

@@ -229,7 +229,7 @@ def a_flood_is_followed_and_gaps_are_told(bus):
     bus.service.terminate()
     bus.service.wait()
     bus.service = bus.start("ringbusd", "--quiet", "--ring-bytes", "4096")
-    bus.until(lambda: bus.run("ringbus", "ls").returncode == 0, "ringbusd")
+    bus.until_served()
     a, b = pair(bus, "a", "b")
     a("create", "news")
     b("subscribe", "news", 0)
