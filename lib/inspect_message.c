@@ -206,6 +206,9 @@ static void note_said(const struct look *k, uint64_t position, uint64_t word)
 	struct ringbus_inspect *in = k->in;
 	unsigned kind = word >> 32 & 7;
 
+	if (in->said_offset != k->offset || in->said_position != position)
+		in->said_kind = 0; /* what came between is not known */
+	in->said_offset = k->offset;
 	if (kind == RECORD_EVENT || kind == RECORD_CONTACT) {
 		in->said[0] = ring_word(k, position + 8);
 		in->said[1] = ring_word(k, position + 16);
@@ -214,7 +217,7 @@ static void note_said(const struct look *k, uint64_t position, uint64_t word)
 	in->said_position = position + (uint32_t)word;
 }
 
-/* What a RECORD_SAME at a position repeats: found from the start of its part, which says all. False:
+/* What a RECORD_SAME at a position repeats: found from a start of a part, which says all. False:
  * it is not known any more. */
 static bool find_said(const struct look *k, uint64_t position)
 {
@@ -385,8 +388,6 @@ static int next(struct look *k, uint64_t *position, struct ringbus_inspect_messa
 		copy(k, *position, word, m, buffer, capacity);
 		if (m->state == RINGBUS_INSPECT_OVERWRITTEN)
 			continue;
-		if ((word >> 32 & 7) != RECORD_SAME)
-			k->in->said_offset = k->offset;
 		note_said(k, *position, word);
 		*position += bytes;
 		return 1;

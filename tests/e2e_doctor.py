@@ -352,11 +352,11 @@ def damaged_rings_are_told(bus):
     ring = json.loads(bus.run("shm-inspect", "rings", "--json").stdout)["rings"][0]
     with open(region(bus), "rb") as file:
         data = bytearray(file.read())
-    struct.pack_into("<Q", data, ring["offset"] + 4096 + 5 * 128, 1234)
+    struct.pack_into("<Q", data, ring["offset"] + 4096 + ring["head"], 1234)
     path = os.path.join(bus.work, "copy.bus")
     with open(path, "wb") as file:
         file.write(data)
-    verdict(bus, "damaged", "a", "b", "--file", path, evidence="record at 640")
+    verdict(bus, "damaged", "a", "b", "--file", path, evidence="record at %d" % ring["head"])
 
 
 def a_full_file_system_is_told(bus):

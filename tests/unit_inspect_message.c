@@ -54,7 +54,7 @@ static void pair_open(void)
 	memset(tx(i), 0, RB_PAGE);
 	memset(rx(i), 0, RB_PAGE);
 	memset(data, 0, RING);
-	ring_tx_init(&pair.tx, tx(i), data, rx(i), RING);
+	ring_tx_init(&pair.tx, tx(i), data, rx(i), RING, 3);
 	ring_rx_init(&pair.rx, tx(i), data, rx(i), RING, false);
 }
 
@@ -97,7 +97,7 @@ static void pair_drain(void)
 
 	while (ring_rx_peek(&pair.rx, &record) == RING_RECORD)
 		ring_rx_advance(&pair.rx, &record);
-	ring_rx_give(&pair.rx);
+	ring_rx_give(&pair.rx, true);
 }
 
 /* What is told must be what was sent. */
@@ -454,7 +454,7 @@ static void freed_slots_and_entries_tell_who_was_there(void **state)
 	image_build(&i);
 	set(&bell(&i, 1)->slot, slot_word(5, 0, SLOT_FREE));
 	set(&record(&i, 1)->name_bytes, 0);
-	set(&record(&i, 1)->ended, 5ull << 32 | SLOT_DEAD);
+	set(&record(&i, 1)->ended, slot_ended(0, 5, false));
 	set(&event(&i, 0)->word, event_word(3, LAYOUT_NO_SLOT, 0, EVENT_FREE));
 	set(&event(&i, 0)->name_bytes, 0);
 	in = image_open(&i);
