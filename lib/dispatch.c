@@ -8,6 +8,8 @@
 #include "node.h"
 
 #include "error.h"
+#include "histogram.h"
+#include "probes.h"
 
 #define BATCH 256u
 #define COLD_AFTER 512u /* empty turns */
@@ -187,6 +189,8 @@ rb_inline enum verdict accept(struct ringbus_node *node, struct link_rx *rx,
 		if (rb_unlikely(!*sub || (*sub)->generation != (uint32_t)rec->event ||
 				!(*sub)->deliver)) {
 			shm_count(&node->own->dropped_unsubscribed, 1);
+			PROBE_DROP(rx->slot, node->slot, (uint32_t)(rec->event >> 48), rec->size,
+				   PROBE_DROP_UNSUBSCRIBED);
 			return SKIP;
 		}
 		m->event = (*sub)->event;
@@ -205,6 +209,11 @@ rb_inline enum verdict accept(struct ringbus_node *node, struct link_rx *rx,
 	return DELIVER;
 }
 
+static inline uint32_t probe_event(const struct ringbus_message *m)
+{
+	return m->kind == RINGBUS_EVENT ? m->event->index : RB_PROBE_CONTACT;
+}
+
 static void call(struct ringbus_node *node, const struct ringbus_message *m,
 		 const struct subscription *sub)
 {
@@ -219,14 +228,47 @@ static void call(struct ringbus_node *node, const struct ringbus_message *m,
 		user = sub->user;
 	}
 	if (rb_unlikely(!handler)) {
-		if (m->kind != RINGBUS_NOTICE)
-			shm_count(&node->own->dropped_unsubscribed, 1);
+		if (m->kind == RINGBUS_NOTICE)
+			return;
+		shm_count(&node->own->dropped_unsubscribed, 1);
+		PROBE_DROP(m->sender.slot, node->slot, probe_event(m), m->size,
+			   PROBE_DROP_UNSUBSCRIBED);
 		return;
 	}
 	/* relaxed: own word, for tools */
 	shm_store_relaxed(&node->own->in_handler,
 			  m->kind == RINGBUS_EVENT ? 1 + m->event->index : UINT32_MAX);
+	PROBE_DELIVER(m->sender.slot, node->slot, probe_event(m), m->size);
 	handler(m, user);
+}
+
+/* How long a stamped record was under way. The time of its receipt. */
+static uint64_t time_arrival(const struct ringbus_node *node, struct link_rx *rx, uint64_t stamp_ns)
+{
+	struct shm_word(*h)[RING_HISTOGRAM_BUCKETS] = rx->ring.rx->histogram;
+	uint64_t now = rb_now_ns(), from = stamp_ns;
+
+	if (stamp_ns > now)
+		return now; /* nonsense */
+	if (node->woke_ns > stamp_ns) {
+		histogram_add(h[HISTOGRAM_WAKE], node->woke_ns - stamp_ns);
+		from = node->woke_ns;
+	}
+	histogram_add(h[HISTOGRAM_QUEUE], now - from);
+	return now;
+}
+
+/* call(), with the times of a stamped record. */
+static rb_noinline void call_timed(struct ringbus_node *node, struct link_rx *rx,
+				   const struct ring_record *rec, const struct ringbus_message *m,
+				   const struct subscription *sub)
+{
+	uint64_t began = time_arrival(node, rx, rec->stamp_ns);
+
+	shm_store_relaxed(&node->own->handler_since_ns, began); /* relaxed: own word, for tools */
+	call(node, m, sub);
+	shm_store_relaxed(&node->own->handler_since_ns, 0); /* relaxed: own word, for tools */
+	histogram_add(rx->ring.rx->histogram[HISTOGRAM_HANDLER], rb_now_ns() - began);
 }
 
 static bool is_pooled(const struct ring_record *rec)
@@ -257,7 +299,10 @@ rb_inline void take(struct ringbus_node *node, struct link_rx *rx, struct ring_r
 		if (rb_likely(verdict == DELIVER)) {
 			d->delivered++;
 			d->bytes += m.size;
-			call(node, &m, sub);
+			if (rb_unlikely(rec->flags & RECORD_STAMPED))
+				call_timed(node, rx, rec, &m, sub);
+			else
+				call(node, &m, sub);
 		}
 		ring_rx_advance(&rx->ring, rec);
 		if (rb_unlikely(is_pooled(rec)))
@@ -448,6 +493,9 @@ void dispatch_pulled_done(struct ringbus_node *node)
 		return;
 	node->pulled = NULL;
 	node->pulled_kept = false;
+	if (rb_unlikely(node->pulled_ns != 0))
+		histogram_add(rx->ring.rx->histogram[HISTOGRAM_HANDLER],
+			      rb_now_ns() - node->pulled_ns);
 	rx->ring.at += node->pulled_bytes;
 	if (node->pulled_pooled || rx->ring.at - rx->ring.given >= rx->ring.capacity / 8)
 		give(rx, node, node->pulled_pooled);
@@ -485,6 +533,10 @@ static bool pull_from(struct ringbus_node *node, struct link_rx *rx, struct ring
 			node->pulled = rx;
 			node->pulled_bytes = rec.bytes;
 			node->pulled_pooled = is_pooled(&rec);
+			node->pulled_ns = rec.flags & RECORD_STAMPED
+						  ? time_arrival(node, rx, rec.stamp_ns)
+						  : 0;
+			PROBE_DELIVER(rx->slot, node->slot, probe_event(m), m->size);
 			shm_count(&node->own->received, 1);
 			shm_count(&node->own->received_bytes, m->size);
 			shm_count(&rx->ring.rx->messages, 1);

@@ -21,7 +21,7 @@ rb_inline bool is_ready(const struct link_tx *tx, uint64_t bytes)
 }
 
 /* Writes and publishes a plain record, without what the last one said already. */
-rb_inline void write_plain(struct link_tx *tx, enum record_kind kind, uint64_t event,
+rb_inline void write_plain(uint32_t from, struct link_tx *tx, enum record_kind kind, uint64_t event,
 			   const void *data, size_t size)
 {
 	struct shm_word *w = ring_tx_word(&tx->ring, tx->ring.tail);
@@ -39,6 +39,8 @@ rb_inline void write_plain(struct link_tx *tx, enum record_kind kind, uint64_t e
 		ring_tx_publish(&tx->ring, ring_record_bytes(size, 0), size, kind, 0);
 	}
 	ring_tx_count(&tx->ring, size);
+	PROBE_PUBLISH(from, tx->slot,
+		      kind == RECORD_EVENT ? (uint32_t)(event >> 48) : RB_PROBE_CONTACT, size);
 	KILL_POINT("X_EMIT_PUBLISHED");
 }
 
@@ -49,7 +51,7 @@ static rb_noinline int wake_one(struct ringbus_node *node, struct link_tx *tx, i
 		/* sync BELL waker: the publication before the look at the inbox; pairs BELL sleeper
 		 * in doorbell_prepare() */
 		shm_fence();
-	send_adapt_mode(node, doorbell_ring(&tx->bell->inbox, &tx->inbox_last));
+	send_adapt_mode(node, send_ring(tx));
 	return r;
 }
 
@@ -59,7 +61,7 @@ rb_inline int send_one(struct ringbus_node *node, struct link_tx *tx, enum recor
 {
 	if (!is_ready(tx, ring_record_bytes(size, 0)))
 		return NOT_COMMON;
-	write_plain(tx, kind, event, data, size);
+	write_plain(node->slot, tx, kind, event, data, size);
 	KILL_POINT("X_EMIT_UNWOKEN");
 	/* sync BELL waker: a look without a fence is for unfenced senders only (MODE); pairs BELL
 	 * sleeper in doorbell_prepare() */
@@ -102,14 +104,14 @@ static rb_noinline int send_many(struct ringbus_event *e, const uint64_t *masks,
 	if (count == 0 || (count > 1 && size > SEND_FAN_INLINE_MAX))
 		return NOT_COMMON;
 	FOR_RECEIVERS(node, masks, tx)
-	write_plain(tx, RECORD_EVENT, id, data, size);
+	write_plain(node->slot, tx, RECORD_EVENT, id, data, size);
 	KILL_POINT("X_EMIT_UNWOKEN");
 	if (!node->unfenced)
 		/* sync BELL waker: all publications before the looks at the inboxes; pairs BELL
 		 * sleeper in doorbell_prepare() */
 		shm_fence();
 	FOR_RECEIVERS(node, masks, tx)
-	woke += doorbell_ring(&tx->bell->inbox, &tx->inbox_last);
+	woke += send_ring(tx);
 	send_adapt_mode(node, woke);
 	return count;
 }

@@ -130,6 +130,8 @@ struct ringbus_node {
 	bool peers_pending, events_pending;
 	uint64_t last_active_ns, safety_ns;
 	uint64_t spin_now_ns;
+	uint64_t woke_ns;     /* when we last came out of a sleep */
+	uint64_t pulled_ns;   /* when the message given by ringbus_next() was taken; 0: not timed */
 	uint32_t empty_turns;
 	uint32_t streak; /* messages since the last empty turn */
 	uint32_t idle_turns; /* empty turns since the last message */

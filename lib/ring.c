@@ -89,7 +89,7 @@ void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data,
 		  const struct layout_ring_rx *rx, uint64_t capacity, uint32_t owner)
 {
 	struct shm_word *const counters[] = {&ctl->messages, &ctl->bytes, &ctl->high_water,
-					     &ctl->full, &ctl->wakes};
+					     &ctl->full, &ctl->wakes, &ctl->full_since_ns};
 	uint64_t asked, start;
 
 	*tx = (struct ring_tx){.ctl = ctl,

@@ -210,6 +210,8 @@ rb_inline void ring_tx_publish(struct ring_tx *tx, uint64_t bytes, uint64_t size
 		shm_store_relaxed(&tx->ctl->starts[tx->tail >> tx->part_shift & (RING_STARTS - 1)],
 				  tx->tail);
 		tx->said = SAID_NOTHING;
+		if (rb_unlikely(shm_load_relaxed(&tx->ctl->full_since_ns) != 0)) /* relaxed: own */
+			shm_store_relaxed(&tx->ctl->full_since_ns, 0); /* relaxed: for tools */
 		if (rb_unlikely(tx->tail - tx->hinted >= tx->capacity / 8))
 			ring_tx_store_hint(tx);
 	}

@@ -91,6 +91,9 @@ static rb_cold int no_room(struct shot *s, struct link_tx *tx, bool lossy)
 		return 0;
 	}
 	shm_count(&tx->ring.ctl->full, 1);
+	/* relaxed, both: own word, for tools; 0 again with the next record or part of the ring */
+	if (shm_load_relaxed(&tx->ring.ctl->full_since_ns) == 0)
+		shm_store_relaxed(&tx->ring.ctl->full_since_ns, rb_now_ns());
 	send_held_back_by(tx->slot, tx->word);
 	if (tx->ring.lost)
 		return rb_fail(-EBADMSG,
@@ -119,6 +122,8 @@ rb_inline int add_target(struct shot *s, uint32_t slot, bool lossy)
 		word = shm_load_acquire(&node->region->bells[slot].slot);
 		if (slot_state(word) != SLOT_LIVE) {
 			shm_count(&node->own->dropped_gone, 1);
+			PROBE_DROP(node->slot, slot, (uint32_t)(s->event >> 48), s->payload->size,
+				   PROBE_DROP_GONE);
 			return 0;
 		}
 		r = link_tx_open(node, slot, &tx);
@@ -169,6 +174,13 @@ static int take_chunk(struct shot *s)
 	return 0;
 }
 
+static inline uint32_t probe_event(const struct shot *s)
+{
+	return s->kind == RECORD_EVENT || s->kind == RECORD_EVENT_POOLED
+		       ? (uint32_t)(s->event >> 48)
+		       : RB_PROBE_CONTACT;
+}
+
 /* Writes and publishes one record. Nothing can fail here. */
 rb_inline void publish(struct shot *s, struct link_tx *tx)
 {
@@ -197,7 +209,22 @@ rb_inline void publish(struct shot *s, struct link_tx *tx)
 		ring_tx_publish(&tx->ring, bytes, s->in_record, s->kind, flags);
 	}
 	ring_tx_count(&tx->ring, s->payload->size);
+	/* relaxed, both: own word, for tools */
+	if (rb_unlikely(shm_load_relaxed(&tx->ring.ctl->full_since_ns) != 0))
+		shm_store_relaxed(&tx->ring.ctl->full_since_ns, 0);
+	PROBE_PUBLISH(s->node->slot, tx->slot, probe_event(s), s->payload->size);
 	KILL_POINT("X_EMIT_PUBLISHED");
+}
+
+int send_wake(struct link_tx *tx)
+{
+	int woke;
+
+	if (tx->ring.hinted != tx->ring.tail)
+		ring_tx_store_hint(&tx->ring);
+	woke = doorbell_ring(&tx->bell->inbox, &tx->inbox_last);
+	shm_count(&tx->ring.ctl->wakes, (uint64_t)woke);
+	return woke;
 }
 
 rb_inline void wake(struct shot *s)
@@ -210,7 +237,7 @@ rb_inline void wake(struct shot *s)
 		 * sleeper in doorbell_prepare() */
 		shm_fence();
 	for (uint32_t i = 0; i < s->count; i++)
-		woke += doorbell_ring(&s->to[i]->bell->inbox, &s->to[i]->inbox_last);
+		woke += send_ring(s->to[i]);
 	send_adapt_mode(s->node, woke);
 }
 
@@ -221,6 +248,8 @@ static rb_cold void count_drops(struct shot *s)
 
 		/* relaxed: counter; told in the next record, or read by the receiver at rest */
 		shm_store_relaxed(&ring->ctl->drops, ++ring->drops_now);
+		PROBE_DROP(s->node->slot, s->dropped[i]->slot, probe_event(s), s->payload->size,
+			   PROBE_DROP_LOSSY);
 	}
 	shm_count(&s->node->own->dropped_lossy, s->drops);
 }

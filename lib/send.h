@@ -9,6 +9,7 @@
 #define RINGBUS_SEND_H
 
 #include "node.h"
+#include "probes.h"
 
 #define SEND_AWAKE_STREAK 64u /* emissions without a wake before the fence is left out */
 #define SEND_WAKES 2u	      /* wakes, since then, until it is put back */
@@ -48,7 +49,21 @@ int send_two_threads(void); /* says so: -EBUSY */
 rb_inline bool send_stamp_is_due(const struct link_tx *tx)
 {
 	/* relaxed: own word */
-	return shm_load_relaxed(&tx->ring.ctl->messages) % SEND_STAMP_EVERY == SEND_STAMP_EVERY - 1;
+	return shm_load_relaxed(&tx->ring.ctl->messages) % SEND_STAMP_EVERY == 0;
+}
+
+/* Wakes a receiver that sleeps. Its sender may be idle from now on, so the hint is stored first: so
+ * the receiver notices a header that was overwritten with 0. Returns 1 if it made a wake call. */
+int send_wake(struct link_tx *tx);
+
+/* A look at the receiver's inbox after a publication; the caller has fenced as its mode asks. */
+rb_inline int send_ring(struct link_tx *tx)
+{
+	/* sync BELL waker: what the sleeper waits for (fenced) before this load; pairs BELL sleeper
+	 * in doorbell_prepare() */
+	if (rb_likely(!(shm_load_acquire(&tx->bell->inbox) & BELL_ASLEEP)))
+		return 0;
+	return send_wake(tx);
 }
 
 /* Rights to emit to an event whose entry has changed: keeps the word in the handle. */

@@ -123,6 +123,7 @@ static int sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
 		before = rb_now_ns();
 	shm_count(&node->own->sleeps, 1);
 	r = doorbell_sleep(&node->bell->inbox, prepared, bound);
+	node->woke_ns = rb_now_ns();
 	doorbell_finish(&node->bell->inbox, prepared);
 	if (rb_unlikely(r == -ETIMEDOUT))
 		woke_by_time(node, bound);
@@ -130,8 +131,9 @@ static int sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
 		node->safety_ns = 100 * RB_MS;
 	/* spin next time if what we slept for came soon */
 	if (!node->spin_fixed)
-		node->spin_now_ns = rb_now_ns() - before < 4 * SPIN_MAX_NS ? SPIN_MAX_NS
-									   : node->spin_now_ns / 2;
+		node->spin_now_ns = node->woke_ns - before < 4 * SPIN_MAX_NS
+					    ? SPIN_MAX_NS
+					    : node->spin_now_ns / 2;
 	return r == -ETIMEDOUT ? r : 0;
 }
 

@@ -203,7 +203,7 @@ static size_t kill_reapers(const struct image *image, const uint8_t *end, size_t
 	for (uint64_t i = 0; i < n; i++) {
 		char what[64];
 		uint8_t *data;
-		size_t bytes;
+		size_t bytes = 0;
 
 		lay_out(image);
 		/* up to three in a row */

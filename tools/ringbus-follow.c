@@ -2,8 +2,8 @@
  *
  * A pattern needs the names of events that nobody here subscribes to: they are read from the event
  * table of the region, as `ringbus ls` does. Each change of the table moves the bus's control epoch
- * after it and rings the nodes that watch events, so ringbus_wait() returns after each; the epoch is
- * read before the table, so a change that falls into a look makes for another one. An event is
+ * after it and rings the nodes that watch events, so ringbus_wait() returns after each; the epoch
+ * is read before the table, so a change that falls into a look makes for another one. An event is
  * joined when it is live and its name matches, and at most once a generation of its entry.
  */
 #include "ringbus-inspect.h"
