@@ -6,7 +6,6 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* -EAGAIN: somebody else holds it. */
@@ -178,14 +177,15 @@ static size_t collect_ranges(struct control_range *ranges, const struct region *
 int control_ranges(const struct region *region, struct control_range **ranges, size_t *n)
 {
 	size_t capacity = (size_t)region->g.nodes * (region->g.nodes + LAYOUT_POOL_EXTENTS);
-	struct stat st;
+	uint64_t file_bytes;
+	int r = region_size(region, &file_bytes);
 
-	if (fstat(region->fd, &st) < 0)
-		return rb_fail(-EIO, "fstat of the region failed: %s", strerrordesc_np(errno));
+	if (r < 0)
+		return r;
 	*ranges = malloc(capacity * sizeof(**ranges));
 	if (!*ranges)
 		return -ENOMEM;
-	*n = collect_ranges(*ranges, region, (uint64_t)st.st_size);
+	*n = collect_ranges(*ranges, region, file_bytes);
 	return 0;
 }
 

@@ -151,22 +151,33 @@ int region_punch(const struct region *region, uint64_t offset, uint64_t bytes)
 
 /* ---- mapping ---- */
 
-int region_map(const struct region *region, uint64_t offset, uint64_t bytes, bool writable,
-	       bool populate, void **map)
+int region_size(const struct region *region, uint64_t *bytes)
 {
 	struct stat st;
-	void *at;
 
 	if (fstat(region->fd, &st) < 0)
 		return rb_fail(-EIO, "fstat of the region failed: %s", strerrordesc_np(errno));
-	if ((uint64_t)st.st_size < region->g.fixed_bytes) {
+	*bytes = (uint64_t)st.st_size;
+	return 0;
+}
+
+int region_map(const struct region *region, uint64_t offset, uint64_t bytes, bool writable,
+	       bool populate, void **map)
+{
+	uint64_t size;
+	void *at;
+	int r = region_size(region, &size);
+
+	if (r < 0)
+		return r;
+	if (size < region->g.fixed_bytes) {
 		/* what is mapped already is gone too, whether or not somebody has touched it yet */
 		own_store(region->condemned, 1);
 		return rb_fail(-EFAULT, "the region file %s/%u.bus was truncated",
 			       region->directory, region->port);
 	}
-	if (bytes == 0 || offset % RB_PAGE || bytes % RB_PAGE || offset > (uint64_t)st.st_size ||
-	    bytes > (uint64_t)st.st_size - offset)
+	if (bytes == 0 || offset % RB_PAGE || bytes % RB_PAGE || offset > size ||
+	    bytes > size - offset)
 		return rb_fail(-EBADMSG,
 			       "bytes %llu to %llu are not within the region file %s/%u.bus; it "
 			       "was truncated, "

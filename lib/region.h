@@ -100,6 +100,8 @@ int region_live_pids(const char *directory, unsigned port, int32_t *pids, size_t
 /* Unlinks PORT.lock if there is no PORT.bus. Caller holds the election lock on it. */
 void region_discard_lock(const char *directory, unsigned port);
 
+/* Bytes of the region file now. -EIO. */
+int region_size(const struct region *region, uint64_t *bytes);
 /* Maps `bytes` at `offset` of the region file (page aligned, checked against the file's size):
  * MADV_DONTFORK and MADV_DONTDUMP set, populated when asked. -EBADMSG out of the file; -ENOMEM. */
 int region_map(const struct region *region, uint64_t offset, uint64_t bytes, bool writable,

@@ -41,6 +41,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ts);
 int __wrap_nanosleep(const struct timespec *time, struct timespec *left);
 int __wrap_fcntl(int fd, int command, ...);
 int __wrap_fcntl64(int fd, int command, ...);
+int __wrap_region_size(const struct region *region, uint64_t *bytes);
 int __wrap_region_map(const struct region *region, uint64_t offset, uint64_t bytes, bool writable,
 		      bool populate, void **map);
 void __wrap_region_unmap(const struct region *region, void *map, uint64_t bytes);
@@ -189,6 +190,12 @@ int __wrap_region_map(const struct region *region, uint64_t offset, uint64_t byt
 	if (offset + bytes > EX_SHARED_BYTES)
 		return -EBADMSG;
 	*map = ex_shared + offset;
+	return 0;
+}
+
+int __wrap_region_size(const struct region *region, uint64_t *bytes)
+{
+	*bytes = EX_SHARED_BYTES;
 	return 0;
 }
 
