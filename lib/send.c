@@ -84,6 +84,13 @@ static rb_cold int owner_changed(struct ringbus_node *node, struct link_tx *tx, 
 	return 0;
 }
 
+static rb_cold void ring_is_full(struct link_tx *tx)
+{
+	/* relaxed, both: own word, for tools; 0 again with the next record or part of the ring */
+	if (shm_load_relaxed(&tx->ring.ctl->full_since_ns) == 0)
+		shm_store_relaxed(&tx->ring.ctl->full_since_ns, rb_now_ns());
+}
+
 static rb_cold int no_room(struct shot *s, struct link_tx *tx, bool lossy)
 {
 	if (lossy) {
@@ -91,9 +98,6 @@ static rb_cold int no_room(struct shot *s, struct link_tx *tx, bool lossy)
 		return 0;
 	}
 	shm_count(&tx->ring.ctl->full, 1);
-	/* relaxed, both: own word, for tools; 0 again with the next record or part of the ring */
-	if (shm_load_relaxed(&tx->ring.ctl->full_since_ns) == 0)
-		shm_store_relaxed(&tx->ring.ctl->full_since_ns, rb_now_ns());
 	send_held_back_by(tx->slot, tx->word);
 	if (tx->ring.lost)
 		return rb_fail(-EBADMSG,
@@ -142,8 +146,10 @@ rb_inline int add_target(struct shot *s, uint32_t slot, bool lossy)
 	if (rb_unlikely(!ring_tx_ready(&tx->ring)))
 		return no_room(s, tx, lossy);
 	if (rb_unlikely(
-		    !ring_tx_room(&tx->ring, ring_record_bytes(s->in_record, record_flags(tx)))))
+		    !ring_tx_room(&tx->ring, ring_record_bytes(s->in_record, record_flags(tx))))) {
+		ring_is_full(tx);
 		return no_room(s, tx, lossy);
+	}
 	if (s->pooled) {
 		if (!send_pool_quota(node, tx, s->payload->size))
 			return no_room(s, tx, lossy);
