@@ -18,8 +18,9 @@ ELSEWHERE = ("top", "doctor")  # verbs of ringbus that another program has
 VALUES = {"PORT": "1234", "DIR": "/tmp", "NAME": "x", "N": "10", "TIME": "1", "SIZE": "64", "SIZE,...": "8,64",
           "PATH": "x", "WHEN": "never", "FORMAT": "raw", "GROUP": "root", "SECONDS": "1", "BYTES": "4096", "MS": "5",
           "NS": "5", "A,B[,...]": "0,1", "NAME[,NAME...]": "line", "spin|block|adaptive": "spin", "A": "0", "B": "0",
-          "E": "x", "EVENT": "x", "SLOT": "0"}
+          "E": "x", "EVENT": "x", "SLOT": "0", "COLUMN": "NAME", "WHAT": "x", "[TIME]": "1", "NODE": "0"}
 OF_OPTION = {"--threads": "2", "--ring-bytes": "4096", "--pool-bytes": "65536"}
+OF_PROGRAM = {("shm-inspect", "--format"): "hex"}
 
 
 def source(*path):
@@ -69,8 +70,10 @@ def with_bench(bus):
 
 # ---- what the programs accept ----
 
-def arguments(option, value):
-    return [option] if value is None else [option, OF_OPTION.get(option) or VALUES[value]]
+def arguments(program, option, value):
+    if value is None:
+        return [option]
+    return [option, OF_PROGRAM.get((program, option)) or OF_OPTION.get(option) or VALUES[value]]
 
 
 def each_option_of_the_help_is_accepted(bus):
@@ -81,7 +84,7 @@ def each_option_of_the_help_is_accepted(bus):
             for name in names:
                 # --help after it: an option that is not known, or not taken as told, is met first
                 after = [] if command == ("ringbus",) else ["--help"]
-                result = bus.run(*command, *arguments(name, value), *after)
+                result = bus.run(*command, *arguments(command[0], name, value), *after)
                 assert result.returncode == 0 and not result.stderr, (command, name, result)
 
 
