@@ -120,7 +120,6 @@ full() {
 	fi
 	build build-tests-lto -Dbuildtype=release -Db_lto=true -Doptimization=3 -Dbench=false &&
 		run build-tests-lto lto --suite quick --suite hostile --suite e2e
-		run build-tests-lto lto --suite quick --suite e2e
 	mutants
 	build build-tests-o0 -Dbuildtype=debug -Doptimization=0 -Dbench=false || return
 	run build-tests-o0 o0 --suite quick --suite hostile
@@ -141,7 +140,6 @@ if build build-tests -Dbuildtype=debugoptimized; then
 	fi
 	run build-tests style --suite style
 	run build-tests quick --suite quick
-	run build-tests e2e --suite e2e
 	[ "$mode" = quick ] || run build-tests hostile --suite hostile
 	if [ "$mode" = full ]; then
 		RINGBUS_DAMAGES=10000 run build-tests e2e --suite e2e --timeout-multiplier 10
@@ -149,7 +147,6 @@ if build build-tests -Dbuildtype=debugoptimized; then
 		run build-tests e2e --suite e2e
 	fi
 	if [ "$mode" = full ]; then
-		export STRESS_EACH=1000000 STOP_SECONDS=10 WAKE_ROUNDS=300000 KILL_ROUNDS=600
 		export KILLAT_ALL=1 KILLAT_KILLS=70000 KILLAT_STOPS=6000
 		export KILLAT_SERVICE=3000 KILLAT_IMAGES=64 KILLAT_JUDGE=1
 		export STRESS_EACH=1000000 STOP_SECONDS=10 WAKE_ROUNDS=300000 KILL_ROUNDS=600 EXPLORE_SCALE=10
