@@ -3,12 +3,15 @@
  * A doorbell word is epoch << 2 | WOKEN | ASLEEP. One sleeper per word at a time (a private mutex
  * of its process sees to that); any number of wakers.
  *
- *   Sleeper                                        Waker (after it made something true that the
- * sleeper waits for) S1 store {new epoch, ASLEEP}                   W1 full fence (senders in
- * UNFENCED mode: none, see below) S2 full fence                                  W2 load the word;
- * not ASLEEP, or this epoch woken before: done S3 look at everything it waits for; done: S5   W3
- * CAS WOKEN in; failed in another epoch: done S4 FUTEX_WAIT while {own epoch, ASLEEP}        W4
- * FUTEX_WAKE all S5 store {epoch, 0}
+ *   Sleeper                                      Waker, after it made something true that the
+ *                                                sleeper waits for
+ *   S1  store {new epoch, ASLEEP}                W1  full fence (UNFENCED senders: none, see below)
+ *   S2  full fence                               W2  load the word; not ASLEEP, or this waker woke
+ *                                                    this epoch before: done
+ *   S3  look at all that it waits for; there is  W3  CAS WOKEN in, if it does not stand there;
+ *       something: to S5                             failed, and in another epoch or awake: done
+ *   S4  FUTEX_WAIT while {own epoch, ASLEEP}     W4  FUTEX_WAKE all
+ *   S5  store {epoch, 0}
  *
  * Why no wake-up is lost: either W2 comes after S1 in the order of the two fences and sees ASLEEP,
  * or S3 comes after what the waker made true and sees it (sync BELL). W3 before W4 and the futex's

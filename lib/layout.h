@@ -2,40 +2,74 @@
  *
  * The region is one file. Fixed part, in pages grouped by who writes:
  *
- *	header    1 page            written before the file has a name, constant after. All map it
- *read-only. common    global + nodes    words that many write: slot words, doorbells, signal words.
- *Mapped read-write. control   intent, slot      written by the holder of the control lock only;
- *mapped read-only but while records, events   the lock is held. nodes     1 page a slot     written
- *by the owner of the slot (by a reaper once the owner is dead)
+ *   header   1 page           written before the file has a name, constant after; all map it
+ *                             read-only
+ *   common   global + nodes   words that many write: slot words, doorbells, signal words; mapped
+ *                             read-write
+ *   control  intent, slot     written by the holder of the control lock only; mapped read-only
+ *            records, events  but while the lock is held
+ *   nodes    1 page a slot    written by the owner of the slot, by a reaper once he is gone
  *
  * Behind it extents, page aligned, allocated under the control lock. A range is in use iff a node
- *page names it: there is no other book of them, so a death in the middle of an allocation leaks
- *nothing.
+ * page names it: there is no other book of them, so a death in the middle of an allocation leaks
+ * nothing.
  *
- *	ring      1 page written by the sender, ring_bytes of records written by the sender, 1 page
- *written by the receiver. Named by nodes[sender].ring[receiver]; stays with this pair of slots for
- *good. pool      borrow bits (32 bytes a chunk, rounded to pages, written by receivers), then the
- *chunks. Named by nodes[sender].pool[i].
+ *   ring     1 page written by the sender, ring_bytes of records written by the sender, 1 page
+ *            written by the receiver. Named by nodes[sender].ring[receiver]; stays with this pair
+ *            of slots for good.
+ *   pool     borrow bits (32 bytes a chunk, rounded to pages, written by receivers), then the
+ *            chunks. Named by nodes[sender].pool[i].
  *
- * Words, writers, readers, edges (tags are those of the comments at the accesses):
+ * Words, writers, readers, edges. Tags are those of the comments at the accesses. "Reaper" is who
+ * cleans up after an owner, with the control lock, once the slot is DEAD or LEFT.
  *
- *	word                     written by               read by            edge, and what a stale
- *value costs common.control_epoch     provers of changes (add) all nodes          NOTICE: change
- *before epoch; stale: notice later bell.slot                service, owner, provers  all SLOT:
- *identity and positions before state bell.inbox, bell.room    sleeper; wakers (CAS)    the same
- *BELL: store-load fence, see doorbell.h bell.signal              signallers, owner (CAS)  owner
- *BELL bell.watches owner makers of changes SLOT: before LIVE
- *bell.paired              senders (or)             owner              PAIR: bit, full fence,
- *first record control.*, record.*, event.*  lock holder         lock holder; all   EVENT: masks and
- *name before word; stale: as if the operation came a moment later node.mode                owner
- *sleepers           MODE: see doorbell.h node.ring, node.pool     owner (under the lock) receivers
- *EXTENT: space before offset record header            sender                   receiver RECORD:
- *payload before header tx.hint                  sender                   successors, receiver HINT:
- *after the header it counts tx.answered, start, lost sender                   receiver RESYNC
- *	rx.head                  receiver                 sender             HEAD: reads of records
- *before it rx.asked, position       receiver                 sender             RESYNC borrow bits
- *receiver, reaper         sender             BORROW: bit before head; bits read last counters,
- *stamps         one owner each           tools              none: information only
+ *   word                  written by           read by            edge; what a stale value costs
+ *   header                creator, once        all                the file's name comes after it
+ *   common.control_epoch  makers of changes    all nodes          NOTICE: change before epoch;
+ *                         (add)                                   later notice
+ *   bell.slot             service, owner,      all                SLOT: identity and positions
+ *                         provers, reaper                         before state; a record for an
+ *                         (CAS)                                   owner who is gone, skipped
+ *   bell.inbox, .room     sleeper; wakers      wakers; sleeper    BELL: store-load fence, see
+ *                         (CAS)                                   doorbell.h
+ *   bell.signal           signallers, owner    owner, signallers  SIGNAL: generation with count;
+ *                         (CAS)                                   the CAS fails
+ *   bell.paired           senders (or)         owner              PAIR: bit, full fence, first
+ *                                                                 record; opened a look later
+ *   bell.watches          owner, before LIVE   makers of changes  SLOT; a wake too many, or as if
+ *                                                                 he had joined later
+ *   control.intent        lock holder          next lock holder   INTENT: record before the steps
+ *   control.closing       lock holder          joiner, service    CLOSING: word before the files
+ *                                                                 go; joiner starts over
+ *   control, the others   lock holder          texts, tools       none: information
+ *   record.ended          reaper               all                SLOT: before FREE
+ *   record, the others    lock holder          provers, all       SLOT: before GRANTED, name
+ *                                                                 before LIVE
+ *   hash, event.*         lock holder          emitters, all      EVENT: masks and name before
+ *                                                                 word; as if the operation came
+ *                                                                 a moment later
+ *   node.mode             owner                sleepers; senders  MODE: see doorbell.h
+ *   node.ring, .pool      owner (named with    receivers, lock    EXTENT: space before its name;
+ *                         the lock), reaper    holder             looks again
+ *   record header         sender               receiver           RECORD: rest of the record and
+ *                                                                 the 0 behind it before header
+ *   tx.hint               sender, reaper       successors,        HINT: after each header below;
+ *                                              receiver           a longer walk
+ *   tx.answered, .start,  sender               receiver           RESYNC: start and the 0 there
+ *   .lost                                                         before answered
+ *   tx.drops              sender               receiver at rest   none: the next record tells it
+ *   tx.starts, .owner     sender               tools              none: where to look, whose
+ *                                                                 counters these are
+ *   rx.head               receiver, reaper     sender             HEAD: reads before head; less
+ *                                                                 room than there is
+ *   rx.asked, .position   receiver             sender             RESYNC: position before asked
+ *   borrow bits           receiver (or, and),  sender, reaper     BORROW: bit before head, last
+ *                         reaper (and)                            read before clearing; a chunk
+ *                                                                 stays in use longer
+ *   counters              one owner each       tools, owner       none: information
+ *
+ * Not written in this version, and so 0: node.handler_since_ns, tx.wakes, tx.full_since_ns,
+ * rx.drops_seen, rx.histogram.
  */
 #ifndef RINGBUS_LAYOUT_H
 #define RINGBUS_LAYOUT_H
@@ -322,16 +356,25 @@ struct layout_ring_rx {
 };
 _Static_assert(sizeof(struct layout_ring_rx) == RB_PAGE, "layout");
 
-/* A record: header of three words, optional words, payload or descriptor. A multiple of 8 bytes.
- *	word 0: record bytes (low 32) | kind << 32 (3 bits) | drops << 35 | unused tail bytes << 36
- *| stamped << 39 | position / 8 << 40 word 1: receiver generation << 32 | sender generation word 2:
- *event index << 48 | event generation then, if flagged, one word with the sender's count of drops
- *so far (put in the first record after drops), then, if stamped, one word of CLOCK_MONOTONIC in ns
- *(information only), then payload or descriptor. Word 0 is 0 until the record is published. Padding
- *has only word 0, RECORD_SAME has word 0 and payload: the next message of a stream repeats nothing
- *that the one before it said. The first record in each part of a ring (starts[]) is never one, nor
- *the first of a new owner on either end or after a resync; who begins to read in the middle and
- *meets it first skips it. */
+/* A record, a multiple of 8 bytes:
+ *
+ *   word 0     bits 0 to 31   bytes of the record
+ *              bits 32 to 34  kind
+ *              bit 35         RECORD_DROPS
+ *              bits 36 to 38  unused bytes at its end
+ *              bit 39         RECORD_STAMPED
+ *              bits 40 to 63  position / 8, low bits
+ *   word 1     receiver generation << 32 | sender generation
+ *   word 2     event index << 48 | event generation (contacts: 0)
+ *   one word   if RECORD_DROPS: the sender's count of drops so far; in the first record after drops
+ *   one word   if RECORD_STAMPED: CLOCK_MONOTONIC in ns; information only
+ *   the rest   payload, or descriptor (struct record_chunk)
+ *
+ * Word 0 is 0 until the record is published. RECORD_PAD has only word 0 and fills the ring to its
+ * end. RECORD_SAME has word 0 without flags, then payload: the next message of a stream does not
+ * repeat what the one before it said. The first record in each part of a ring (starts[]) is never
+ * one, nor the first of a new owner on either end or after a resync; who begins to read in the
+ * middle and meets it first skips it. */
 enum record_kind {
 	RECORD_PAD = 1,
 	RECORD_EVENT = 2, /* payload follows */

@@ -9,7 +9,7 @@
  *	                                  <-     GRANT {slot, generation, pid} or REFUSAL {error}
  *
  * No secret passes: what counts is who holds the kernel locks. All messages are 64 bytes, little
- *endian.
+ * endian.
  */
 #ifndef RINGBUS_WIRE_H
 #define RINGBUS_WIRE_H
