@@ -62,7 +62,7 @@ static const struct option options[] = {
 
 static void usage(FILE *out)
 {
-	fprintf(out, "usage: ringbus-bench VERB [options]\n\n");
+	fprintf(out, "Usage: ringbus-bench VERB [OPTION]...\n\n");
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		fprintf(out, "  %-12s %s\n", verbs[i].name, verbs[i].help);
 	fputs("\n"
@@ -91,8 +91,14 @@ static void usage(FILE *out)
 	      "  --json                      one JSON object a line instead of a table\n"
 	      "  --report DIR                also write rows.json and .hgrm files there\n"
 	      "  --list                      list the transports\n"
+	      "  --help                      this text\n"
 	      "\nCompare figures of one pass only: virtual processors move between cores within "
-	      "seconds.\n",
+	      "seconds.\n"
+	      "Exit status: 0 done, 1 failed or messages lost or wrong, 2 usage, 130 interrupted.\n"
+	      "\nExamples:\n"
+	      "  $ ringbus-bench rtt --transport line,ringbus,unix --size 1K\n"
+	      "  $ ringbus-bench throughput --transport spsc,ringbus --copy --runs 5\n"
+	      "  $ ringbus-bench compare --report results\n",
 	      out);
 }
 

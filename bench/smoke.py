@@ -81,7 +81,8 @@ def help_names_all_verbs_and_options(build):
     assert verbs_of(text) == re.findall(r'\{"(\w+)",', table[:table.index("};")]), text
     table = source[source.index("options[] = {"):]
     known = set(re.findall(r'\{"([\w-]+)",', table[:table.index("};")]))
-    assert set(re.findall(r"--([\w-]+)", text)) | {"help"} == known, text
+    assert set(re.findall(r"--([\w-]+)", text)) == known, text
+    assert "\nExit status: 0 " in text and "\nExamples:\n  $ ringbus-bench " in text, text
     assert bench(build)[0] == 2
     assert bench(build, "rtt", "--sizes", "1")[0] == 2
     assert bench(build, "rtt", "--size", "1x")[0] == 2
