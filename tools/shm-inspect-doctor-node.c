@@ -242,7 +242,7 @@ static void look_at_process(struct doctor *d, const struct node_row *row)
 
 void doctor_node(struct doctor *d, const struct node_row *row)
 {
-	const char *state = row->state;
+	const char *state = row->state ? row->state : "unknown";
 	look_at_process(d, row);
 	if (d->code || strcmp(state, "live") == 0)
 		return;
