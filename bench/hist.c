@@ -65,11 +65,15 @@ double hist_at(const struct hist *hist, double share, double scale)
 	return (double)hist->max * scale;
 }
 
-static void hist_export_line(const struct hist *hist, double scale, double share, FILE *out)
+/* *least: the value of the line before. Where a step of the clock covers several buckets, each is
+ * spread over a step of its own, and the next value may come out a trifle lower. */
+static void hist_export_line(const struct hist *hist, double scale, double share, double *least,
+			     FILE *out)
 {
-	double value = hist_at(hist, share, scale);
+	double value = fmax(hist_at(hist, share, scale), *least);
 	double total = ceil(share * (double)hist->count);
 
+	*least = value;
 	if (share < 1)
 		fprintf(out, "%12.3f %14.12f %10.0f %14.2f\n", value, share, total,
 			1 / (1 - share));
@@ -81,15 +85,15 @@ void hist_export(const struct hist *hist, double scale, FILE *out)
 {
 	double mean = hist->count ? hist->sum / (double)hist->count * scale : 0;
 	double square = 0;
-	double rest = 1;
+	double rest = 1, least = 0;
 
 	fprintf(out, "%12s %14s %10s %14s\n\n", "Value", "Percentile", "TotalCount",
 		"1/(1-Percentile)");
 	/* five steps for each halving of what is left, as HdrHistogram writes it */
 	for (unsigned half = 0; rest * (double)hist->count >= 1; half++, rest /= 2)
 		for (unsigned step = 0; step < 5; step++)
-			hist_export_line(hist, scale, 1 - rest + rest / 2 * step / 5, out);
-	hist_export_line(hist, scale, 1, out);
+			hist_export_line(hist, scale, 1 - rest + rest / 2 * step / 5, &least, out);
+	hist_export_line(hist, scale, 1, &least, out);
 	for (unsigned i = 0; i < HIST_BUCKETS; i++) {
 		double off = hist_value(i) * scale - mean;
 
