@@ -181,6 +181,7 @@ rb_inline enum verdict accept(struct ringbus_node *node, struct link_rx *rx,
 	if (rb_unlikely(rec->flags & RECORD_DROPS)) {
 		rx->lost += rec->drops - rx->drops;
 		rx->drops = rec->drops;
+		shm_store_relaxed(&rx->ring.rx->drops_seen, rx->drops); /* relaxed: for tools */
 	}
 	*sub = NULL;
 	m->event = NULL;

@@ -67,9 +67,6 @@
  *                         reaper (and)                            read before clearing; a chunk
  *                                                                 stays in use longer
  *   counters              one owner each       tools, owner       none: information
- *
- * Not written in this version, and so 0: node.handler_since_ns, tx.wakes, tx.full_since_ns,
- * rx.drops_seen, rx.histogram.
  */
 #ifndef RINGBUS_LAYOUT_H
 #define RINGBUS_LAYOUT_H
@@ -348,7 +345,7 @@ struct layout_ring_rx {
 	struct shm_word bytes;
 	struct shm_word stale;	    /* records for an earlier owner of the slot, skipped */
 	struct shm_word bad;	    /* records refused */
-	struct shm_word drops_seen; /* of tx.drops, reported */
+	struct shm_word drops_seen; /* of tx.drops, known to the receiver */
 	struct shm_word spare[3];
 	_Alignas(RB_LINE) struct shm_word spare2[104];
 	_Alignas(RB_LINE) struct shm_word

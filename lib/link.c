@@ -135,6 +135,7 @@ int link_rx_open(struct ringbus_node *node, uint32_t slot, bool joining)
 		     node->region->g.ring_bytes, joining);
 	/* relaxed: counter; what was lost before we joined is not ours to tell */
 	rx->drops = joining ? shm_load_relaxed(&rx->ring.ctl->drops) : 0;
+	shm_store_relaxed(&rx->ring.rx->drops_seen, rx->drops); /* relaxed: for tools */
 	node->rx[slot] = rx;
 	return 0;
 }

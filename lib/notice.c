@@ -283,6 +283,7 @@ bool notice_next(struct ringbus_node *node, struct ringbus_message *m)
 			m->sender = (struct ringbus_address){rx->pid, rx->slot,
 							     (uint32_t)rx->generations};
 			rx->drops = drops;
+			shm_store_relaxed(&rx->ring.rx->drops_seen, drops); /* relaxed: for tools */
 			return true;
 		}
 	}

@@ -211,8 +211,14 @@ void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const ui
 	start = shm_load_relaxed(&ctl->start) &
 		~7ull; /* relaxed: after the acquire of `answered` */
 	rx->at = ring_later(rx->given & ~7ull, start);
-	if (joining)
+	if (joining) {
+		/* relaxed, all: counters of an earlier owner */
+		shm_store_relaxed(&own->messages, 0);
+		shm_store_relaxed(&own->bytes, 0);
+		shm_store_relaxed(&own->stale, 0);
+		shm_store_relaxed(&own->bad, 0);
 		rx->at = ring_walk(data, rx->at, capacity, &bad);
+	}
 	/* sync HEAD receiver: the walk before the position; pairs HEAD sender in
 	 * ring_tx_room_slow() */
 	shm_store_release(&own->head, rx->at);

@@ -145,7 +145,7 @@ int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns)
 		return 0;
 	if (node->spin_now_ns > 0 && node->spin_ns > 0 && spin(node, deadline_ns))
 		return 0;
-	if (rb_left_ns(deadline_ns) == 0)
+	if (deadline_ns == 0)
 		return -ETIMEDOUT;
 	if (sleep_once(node, deadline_ns) == 0 || dispatch_pending(node))
 		return 0;
