@@ -22,6 +22,7 @@ static struct {
 } bus;
 
 static const char *program = "test";
+static char program_path[512];
 
 uint64_t harness_number(const char *name, uint64_t fallback)
 {
@@ -82,8 +83,18 @@ static int serve(char **argv)
 	return rc < 0 ? 1 : 0;
 }
 
+/* By its name, since under valgrind /proc/self/exe itself is valgrind; at the start, since in a
+ * changed root a mount namespace of our own no longer leads to it. */
+static void find_program(void)
+{
+	ssize_t bytes = readlink("/proc/self/exe", program_path, sizeof(program_path) - 1);
+
+	program_path[bytes > 0 ? bytes : 0] = 0;
+}
+
 void harness_init(int argc, char **argv)
 {
+	find_program();
 	program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	signal(SIGPIPE, SIG_IGN);
@@ -152,8 +163,7 @@ static bool answers(unsigned port)
 static _Noreturn void exec_service(const struct bus_spec *spec)
 {
 	const char *daemon = getenv("RINGBUSD");
-	char number[5][32], self[512];
-	ssize_t bytes;
+	char number[5][32];
 
 	child_reset();
 	snprintf(number[0], sizeof(number[0]), "%u", bus.port);
@@ -167,11 +177,8 @@ static _Noreturn void exec_service(const struct bus_spec *spec)
 		 spec ? (unsigned long long)spec->ring_bytes : 0);
 	snprintf(number[4], sizeof(number[4]), "%llu",
 		 spec ? (unsigned long long)spec->pool_bytes : 0);
-	/* by its name: under valgrind /proc/self/exe itself is valgrind */
-	bytes = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	self[bytes > 0 ? bytes : 0] = 0;
-	execl(self, program, "--service", number[0], number[1], number[2], number[3], number[4],
-	      (char *)NULL);
+	execl(program_path, program, "--service", number[0], number[1], number[2], number[3],
+	      number[4], (char *)NULL);
 	_exit(97);
 }
 
