@@ -8,6 +8,7 @@
 #include "node.h"
 
 #include "error.h"
+#include "event_read.h"
 #include "histogram.h"
 #include "probes.h"
 
@@ -328,7 +329,8 @@ rb_inline unsigned drain(struct ringbus_node *node, struct link_rx *rx, unsigned
 		event_read_begin();
 		take(node, rx, &rec, limit, &d);
 		event_read_end();
-		event_free_deferred(node);
+		if (rb_unlikely(node->deferred != NULL))
+			event_free_deferred(node);
 	}
 	if (rb_unlikely(d.last == RING_SPOILED))
 		shm_count(&node->own->corrupt, 1);

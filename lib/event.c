@@ -1,4 +1,5 @@
-/* event.c: handles, subscriptions and the dispatch table; the only liburcu user. Level 4.
+/* event.c: handles, subscriptions and the dispatch table; with event_read.h the only liburcu
+ * user. Level 4.
  *
  * The dispatching thread reads table[index] under the RCU read lock, one lock per batch;
  * subscriptions are replaced as a whole. Whoever takes one out waits for a grace period before
@@ -53,22 +54,6 @@ void event_fini(struct ringbus_node *node)
 	if (node->names && !region_forked(node->region))
 		cds_lfht_destroy(node->names, NULL);
 	free(node->table);
-}
-
-void event_read_begin(void)
-{
-	rcu_read_lock();
-}
-
-void event_read_end(void)
-{
-	rcu_read_unlock();
-}
-
-struct subscription *event_subscription(const struct ringbus_node *node, uint32_t index)
-{
-	return rb_likely(index < node->region->g.events) ? rcu_dereference(node->table[index])
-							 : NULL;
 }
 
 void event_free_deferred(struct ringbus_node *node)

@@ -284,9 +284,6 @@ void notice_start(struct ringbus_node *node);
 /* event.c */
 int event_init(struct ringbus_node *node);
 void event_fini(struct ringbus_node *node);
-void event_read_begin(void);
-void event_read_end(void);
-struct subscription *event_subscription(const struct ringbus_node *node, uint32_t index);
 void event_free_deferred(struct ringbus_node *node);
 /* The subscription ended from outside (dissolved). */
 void event_ended(struct ringbus_event *event);
