@@ -25,13 +25,22 @@ static void nothing(void)
 {
 }
 
+/* What is needed before an operation must come about. */
+static void need(bool there, const char *what)
+{
+	if (there)
+		return;
+	fprintf(stderr, "not ready: %s: %s\n", what, ringbus_error_detail());
+	_exit(3);
+}
+
 static int node_opens(struct ringbus_node **node)
 {
 	char name[32];
 	struct ringbus_node_options o = {.size = sizeof(o),
 					 .port = bus_port(),
 					 .name = name,
-					 .timeout_ns = HARNESS_SECOND / 10,
+					 .timeout_ns = syserr_patience_ns(),
 					 .spin_ns = RINGBUS_NO_SPIN};
 
 	snprintf(name, sizeof(name), "%s of %d", node == &c.node ? "one" : "two", (int)getpid());
@@ -43,30 +52,29 @@ static void meet_urcu(void)
 {
 	struct ringbus_event *e;
 
-	if (ringbus_subscribe(&e, c.node, "to begin with", NULL) < 0 || ringbus_unsubscribe(e) < 0)
-		_exit(3);
+	need(ringbus_subscribe(&e, c.node, "to begin with", NULL) == 0 &&
+		     ringbus_unsubscribe(e) == 0,
+	     "a subscription");
 }
 
 static void have_node(void)
 {
-	if (node_opens(&c.node) < 0)
-		_exit(3);
+	need(node_opens(&c.node) == 0, "a node");
 	meet_urcu();
 }
 
 static void have_two(void)
 {
 	have_node();
-	if (node_opens(&c.other) < 0)
-		_exit(3);
+	need(node_opens(&c.other) == 0, "another node");
 }
 
 static void have_event(void)
 {
 	have_two();
-	if (ringbus_event_create(&c.event, c.node, "news", NULL) < 0 ||
-	    ringbus_subscribe(&c.sub, c.other, "news", NULL) < 0)
-		_exit(3);
+	need(ringbus_event_create(&c.event, c.node, "news", NULL) == 0 &&
+		     ringbus_subscribe(&c.sub, c.other, "news", NULL) == 0,
+	     "an event");
 }
 
 static void close_all(void)
@@ -115,8 +123,7 @@ static int run_unsubscribe(void)
 static void have_subscription(void)
 {
 	have_node();
-	if (run_subscribe() < 0)
-		_exit(3);
+	need(run_subscribe() >= 0, "a subscription");
 }
 
 static int run_first_send(void)
@@ -154,8 +161,7 @@ static void undo_send(void)
 static void have_message(void)
 {
 	have_event();
-	if (run_pooled_send() < 0)
-		_exit(3);
+	need(run_pooled_send() >= 0, "a message");
 }
 
 static int run_receive(void)
@@ -199,8 +205,7 @@ static void have_full_ring(void)
 	have_event();
 	while (rc >= 0)
 		rc = ringbus_emit(c.event, payload, 400, 0);
-	if (rc != -EAGAIN)
-		_exit(3);
+	need(rc == -EAGAIN, "a full ring");
 }
 
 static int run_signal(void)
@@ -213,7 +218,7 @@ static int run_signal(void)
 		rc = ringbus_signal_wait(c.other, &count, 2 * HARNESS_MS);
 	if (rc == -ETIMEDOUT)
 		rc = ringbus_signal_address(c.node, &to);
-	return rc < 0 ? rc : ringbus_signal_wait(c.other, &count, HARNESS_SECOND);
+	return rc < 0 ? rc : ringbus_signal_wait(c.other, &count, syserr_patience_ns());
 }
 
 static int run_fd(void)
@@ -240,9 +245,9 @@ static int run_close(void)
 
 static int run_reap(void)
 {
-	int rc = control_reap_all(c.node->region, rb_deadline_ns(HARNESS_SECOND));
+	int rc = control_reap_all(c.node->region, rb_deadline_ns(syserr_patience_ns()));
 
-	return rc < 0 ? rc : control_reap(c.node->region, rb_deadline_ns(HARNESS_SECOND));
+	return rc < 0 ? rc : control_reap(c.node->region, rb_deadline_ns(syserr_patience_ns()));
 }
 
 /* A process that dies on the bus while the service, which would clean up, is stopped. */
@@ -323,8 +328,7 @@ static void have_service(void)
 
 	signal(SIGUSR1, on_usr1);
 	flag_set(4, 0);
-	if (run_service() < 0)
-		_exit(3);
+	need(run_service() == 0, "a service");
 	c.joiner = fork();
 	if (c.joiner == 0)
 		join_twice(self);

@@ -22,6 +22,7 @@ static struct syserr_shared {
 /* ---- allocations ---- */
 
 static _Thread_local bool counting;
+static bool failing; /* something is to fail now */
 static unsigned allocations, fail_at;
 static long outstanding;
 static bool wrapped;
@@ -135,6 +136,11 @@ static bool documented(int rc)
 	return rc >= 0;
 }
 
+uint64_t syserr_patience_ns(void)
+{
+	return failing ? HARNESS_SECOND / 10 : 15 * HARNESS_SECOND;
+}
+
 /* Runs it once with what is to fail. */
 static int run_failing(const struct syserr_operation *o, const struct syserr_plan *plan,
 		       bool traced)
@@ -146,7 +152,9 @@ static int run_failing(const struct syserr_operation *o, const struct syserr_pla
 	allocations = 0;
 	fail_at = plan->number < 0 ? plan->hit : 0;
 	counting = true;
+	failing = plan->number >= 0 || plan->hit > 0;
 	rc = o->run();
+	failing = false;
 	counting = false;
 	if (traced)
 		syscall(SYS_getpgid, OVER);

@@ -2,8 +2,7 @@
  *
  * The parent traces the child (ptrace) while it is in the operation; the call that is to fail is
  * not made and returns the error. Allocations of the library and of the test are counted by the
- * linker's
- * --wrap, so that one can be failed, and so that each that is not given back is known.
+ * linker's --wrap, so that one can be failed, and so that each that is not given back is known.
  */
 #ifndef RINGBUS_TESTS_SYSERR_H
 #define RINGBUS_TESTS_SYSERR_H
@@ -44,6 +43,9 @@ struct syserr_seen {
 	bool happened; /* what was to fail was reached */
 };
 
+/* How long what is called in the child may wait: not long where something fails, or each time-out
+ * would be waited for; long where all must go well. */
+uint64_t syserr_patience_ns(void);
 /* False: the child crashed, hung, leaked, or could not do it again; said on stderr. */
 bool syserr_child(const struct syserr_operation *o, const struct syserr_plan *plan,
 		  struct syserr_seen *seen);
