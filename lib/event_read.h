@@ -1,5 +1,5 @@
-/* event_read.h: the reader's half of the dispatch table (event.c), inlined where messages are taken.
- * Level 4.
+/* event_read.h: the reader's half of the dispatch table (event.c), inlined where messages are
+ * taken. Level 4.
  *
  * Of liburcu it uses what its headers offer to any program for inlining (functions of at most ten
  * lines); as calls into the library these three cost more than the rest of a receipt. The library

@@ -9,8 +9,8 @@
  * header 0, which reads as a spoiled pair. A death in between (X_RECLAIM_HEAD) leaves an empty ring
  * with old bytes: the header at the tail is 0 all the same. Pool extents of the slot: given back
  * when no ring of it holds anything unread by a living receiver and no borrow bit is set. Otherwise
- * they stay for the slot's next owner. The name goes first (X_RECLAIM_UNNAMED: space without a
- * name).
+ * they stay for the slot's next owner. The name goes last (X_RECLAIM_PUNCHED: the next reaper
+ * punches a hole again): what has no name is never looked for, and would stay allocated.
  */
 #include "control_private.h"
 #include "pool.h"
@@ -159,10 +159,10 @@ static void reclaim_pool(struct region *region, const struct book *book, uint32_
 		}
 		if (is_named_twice(book, place.offset, place.bytes) || is_borrowed(region, &place))
 			continue;
+		region_punch(region, place.offset, place.bytes);
+		KILL_POINT("X_RECLAIM_PUNCHED");
 		shm_store_relaxed(&own->pool[i].where,
 				  0); /* relaxed: no descriptor leads here any more */
-		KILL_POINT("X_RECLAIM_UNNAMED");
-		region_punch(region, place.offset, place.bytes);
 	}
 	region_unmap(region, own, RB_PAGE);
 }

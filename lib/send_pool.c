@@ -91,6 +91,12 @@ static int adopt_extents(struct ringbus_node *node)
 			continue; /* beyond the file: damaged; the entry can be used anew */
 		if (r < 0)
 			return r;
+		/* our predecessor may have died between giving the space back and the name */
+		r = region_allocate(node->region, place.offset, place.bytes);
+		if (r < 0) {
+			region_unmap(node->region, map, place.bytes);
+			return r;
+		}
 		r = pool_add(&node->pool, i, &place, map, place.class_);
 		if (r < 0) {
 			region_unmap(node->region, map, place.bytes);
@@ -203,11 +209,13 @@ static void remove_extent(struct ringbus_node *node, uint32_t index)
 	struct pool_extent *e = &node->pool.extents[index];
 	struct pool_place place = e->place;
 
+	region_unmap(node->region, e->map, place.bytes);
+	/* the name goes last: what has none is never looked for, and would stay allocated if we
+	 * died here; a successor has the hole filled again (adopt_extents()) */
+	region_punch(node->region, place.offset, place.bytes);
 	/* relaxed: receivers that read it see an unused entry, and no descriptor leads here any
 	 * more */
 	shm_store_relaxed(&node->own->pool[index].where, 0);
-	region_unmap(node->region, e->map, place.bytes);
-	region_punch(node->region, place.offset, place.bytes);
 	pool_remove(&node->pool, index);
 }
 
