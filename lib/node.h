@@ -106,6 +106,7 @@ struct ringbus_node {
 	struct pool pool;
 	bool pool_known; /* taken over from the predecessor */
 	uint32_t pace_misses, pace_skips;
+	uint64_t widened_ns; /* when widen() looked last */
 	uint64_t holders[LAYOUT_MASK_WORDS]; /* receivers with outstanding descriptors, and some
 						without */
 	bool unfenced, must_fence;

@@ -145,11 +145,14 @@ static bool is_current(const struct pool *p, uint64_t id)
 #define COOLING_BYTES (8u << 20)
 #define COOLING_CHUNKS_MAX 64u
 
-static size_t cooled(const struct pool_stack *s, uint64_t chunk_bytes)
+static size_t cooled(struct pool *p, const struct pool_stack *s, uint64_t chunk_bytes)
 {
 	uint64_t depth = rb_min(COOLING_CHUNKS_MAX, COOLING_BYTES / chunk_bytes);
 
-	return s->count > depth ? s->count - 1 - depth : 0;
+	if (s->count > depth)
+		return s->count - 1 - depth;
+	p->hot++;
+	return 0;
 }
 
 static uint64_t take_at(struct pool_stack *s, size_t i)
@@ -167,7 +170,7 @@ static bool take_slab(struct pool *p, uint64_t size, uint64_t *id)
 	struct pool_stack *s = &p->free[shift - POOL_SHIFT_MIN];
 
 	while (s->count > 0) {
-		*id = take_at(s, cooled(s, 1ull << shift));
+		*id = take_at(s, cooled(p, s, 1ull << shift));
 		if (is_current(p, *id))
 			return true;
 	}
@@ -179,7 +182,7 @@ static bool take_big(struct pool *p, uint64_t size, uint64_t *id)
 {
 	struct pool_stack *s = &p->free[POOL_STACK_BIG];
 	uint64_t best_bytes = UINT64_MAX;
-	size_t best = SIZE_MAX, begin = cooled(s, size);
+	size_t best = SIZE_MAX, begin = cooled(p, s, size);
 
 	for (size_t n = 0; n < s->count && best_bytes / 2 > size; n++) {
 		size_t i = begin + n < s->count ? begin + n : begin + n - s->count;
