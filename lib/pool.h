@@ -88,7 +88,7 @@ struct pool {
 	struct pool_stack parked;
 	uint64_t limit_bytes;
 	uint64_t extent_bytes; /* of all extents */
-	uint32_t hot;	       /* chunks taken sooner than cooled() wants, since the sender looked */
+	uint32_t hot; /* chunks taken sooner than cooled() wants, since the sender looked */
 };
 
 /* Bytes that an extent for payloads of `size` needs; *class_ for its entry. */
