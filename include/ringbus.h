@@ -18,10 +18,13 @@
  *    ringbus_node_interrupt().
  *  - In a forked child each call on the parent's node returns -ENOTCONN, except
  *    ringbus_node_close(), which frees the child's copy and leaves the parent's membership alone.
- *  - Option structs begin with their size; zero in any other member means the default.
+ *  - Option structs begin with their size, which must be set; zero in any other member means the
+ *    default. Callers built against an older or a newer ringbus.h go on working: members that their
+ *    struct does not have are zero, members that the library does not know must be zero (-E2BIG).
  *
  * Error codes. Any call may also return -ENOMEM, or a code that a system call gave, like -EMFILE.
  *
+ *   -E2BIG         options that this version of the library does not know
  *   -EACCES        no permission, or an impostor holds the port
  *   -EADDRINUSE    another process holds the port
  *   -EAGAIN        no room, or nothing there, now (timeout 0)
@@ -300,6 +303,7 @@ struct ringbus_event_info {
 	unsigned members;	      /* nodes that may emit it */
 	bool subscribed; /* this node is among the subscribers or members by subscription */
 };
+/* What is known of an event. info->size as in ringbus_node_stats(). */
 RINGBUS_API int ringbus_event_info(struct ringbus_event *event, struct ringbus_event_info *info);
 /* Handles of all events that this node is subscribed to (own MULTI events with handler included).
  * Writes up to capacity handles; returns how many there are. events may be NULL with capacity 0. */

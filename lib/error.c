@@ -31,6 +31,37 @@ const char *rb_fail_detail(void)
 	return detail;
 }
 
+#define OPTIONS_MAX 4096u /* bytes of any version's struct: what is over this is no size */
+
+int rb_options_take(void *to, size_t known, const void *options)
+{
+	const unsigned char *bytes = options;
+	size_t size = known;
+
+	if (options)
+		memcpy(&size, options, sizeof(size));
+	if (size < sizeof(size))
+		return rb_fail(-EINVAL, "options do not begin with their size");
+	if (size > OPTIONS_MAX)
+		return rb_fail(-E2BIG, "options of %zu bytes", size);
+	for (size_t i = known; i < size; i++)
+		if (bytes[i] != 0)
+			return rb_fail(-E2BIG, "options of a newer version of ringbus");
+	memset(to, 0, known);
+	if (options)
+		memcpy(to, options, rb_min(size, known));
+	return 0;
+}
+
+int rb_size_check(size_t size, size_t known)
+{
+	if (size < sizeof(size))
+		return rb_fail(-EINVAL, "the size of the struct is not set");
+	if (size > known)
+		return rb_fail(-EINVAL, "the struct is that of a newer version of ringbus");
+	return 0;
+}
+
 /* Level up to which RINGBUS_LOG asks for lines on stderr; -1: none. */
 static int log_env_level(void)
 {
@@ -71,6 +102,7 @@ static const struct {
 	const char *text;
 } texts[] = {
 	{0, "success"},
+	{E2BIG, "the options ask for more than this version of ringbus knows"},
 	{EACCES, "no permission, or a stranger holds the port"},
 	{EADDRINUSE, "the port is in use by another program"},
 	{EAGAIN, "no room (or nothing there) at the moment"},

@@ -219,7 +219,7 @@ static int create_locked(struct ringbus_event *e, const struct ringbus_event_opt
 			 struct subscription *s, struct subscription *old[2], uint64_t *audience)
 {
 	struct ringbus_node *node = e->node;
-	uint32_t mode = o ? (uint32_t)o->mode : 0;
+	uint32_t mode = (uint32_t)o->mode;
 	struct control_event entry;
 	struct control c;
 	int r = control_lock(&c, node->region, node_control_deadline(node));
@@ -227,7 +227,7 @@ static int create_locked(struct ringbus_event *e, const struct ringbus_event_opt
 	if (r < 0)
 		return r;
 	r = control_event_create(&c, e->id, e->id_bytes, node->slot, node->generation, mode, false,
-				 o && o->lossy ? EVENT_FLAG_LOSSY : 0, &entry);
+				 o->lossy ? EVENT_FLAG_LOSSY : 0, &entry);
 	if (r == 0) {
 		audience_of(&entry, node, audience);
 		old[0] = bind(e, &entry);
@@ -248,8 +248,8 @@ static int create_locked(struct ringbus_event *e, const struct ringbus_event_opt
 int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node, const char *id,
 			 const struct ringbus_event_options *options)
 {
-	bool multi = options && options->mode == RINGBUS_MULTI_EMISSION;
 	struct subscription *s = NULL, *old[2] = {NULL, NULL};
+	struct ringbus_event_options o;
 	uint64_t audience[LAYOUT_MASK_WORDS];
 	char made[LAYOUT_NAME_BYTES];
 	struct ringbus_event *e;
@@ -259,8 +259,10 @@ int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node
 	rb_fail_clear();
 	if (r < 0)
 		return r;
-	if (!event ||
-	    (options && (options->size > sizeof(*options) || (unsigned)options->mode > 1)))
+	r = rb_options_take(&o, sizeof(o), options);
+	if (r < 0)
+		return r;
+	if (!event || (unsigned)o.mode > 1)
 		return rb_fail(-EINVAL, "event mode must be SINGLE (0) or MULTI (1)");
 	if (!id || !*id) {
 		fresh_id(made);
@@ -272,12 +274,12 @@ int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node
 	pthread_mutex_lock(&node->events_lock);
 	e = handle(node, id, bytes, true);
 	r = e ? 0 : -ENOMEM;
-	if (r == 0 && multi && (options->handler || options->receive)) {
-		s = new_subscription(e, options->handler, options->user, true);
+	if (r == 0 && o.mode == RINGBUS_MULTI_EMISSION && (o.handler || o.receive)) {
+		s = new_subscription(e, o.handler, o.user, true);
 		r = s ? 0 : -ENOMEM;
 	}
 	if (r == 0)
-		r = create_locked(e, options, s, old, audience);
+		r = create_locked(e, &o, s, old, audience);
 	if (r < 0 && s && e->subscription != s)
 		free(s);
 	pthread_mutex_unlock(&node->events_lock);
@@ -293,7 +295,6 @@ int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node
 static int subscribe_locked(struct ringbus_event *e, const struct ringbus_subscribe_options *o,
 			    struct subscription *s, struct subscription *old[2])
 {
-	static const struct ringbus_subscribe_options none;
 	struct ringbus_node *node = e->node;
 	struct control_event entry;
 	struct control c;
@@ -301,8 +302,6 @@ static int subscribe_locked(struct ringbus_event *e, const struct ringbus_subscr
 
 	if (r < 0)
 		return r;
-	if (!o)
-		o = &none;
 	r = control_event_find(&c, e->id, e->id_bytes, &entry);
 	if (o->must_exist && (r < 0 || event_state(entry.word) != EVENT_LIVE))
 		r = rb_fail(-ENOENT, "event '%s' does not exist (and must_exist was asked for)",
@@ -332,25 +331,23 @@ int ringbus_subscribe(struct ringbus_event **event, struct ringbus_node *node, c
 		      const struct ringbus_subscribe_options *options)
 {
 	struct subscription *s = NULL, *old[2] = {NULL, NULL};
+	struct ringbus_subscribe_options o;
 	struct ringbus_event *e;
 	size_t bytes;
 	int r = node_enter(node);
 
 	rb_fail_clear();
-	if (r < 0)
-		return r;
-	if (options && options->size > sizeof(*options))
-		return rb_fail(-EINVAL, "options of a newer version of ringbus");
-	r = name_check(id, &bytes);
+	if (r == 0)
+		r = rb_options_take(&o, sizeof(o), options);
+	if (r == 0)
+		r = name_check(id, &bytes);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&node->events_lock);
 	e = handle(node, id, bytes, true);
 	if (e)
-		s = new_subscription(e, options ? options->handler : NULL,
-				     options ? options->user : NULL,
-				     !(options && options->emit_only));
-	r = s ? subscribe_locked(e, options, s, old) : -ENOMEM;
+		s = new_subscription(e, o.handler, o.user, !o.emit_only);
+	r = s ? subscribe_locked(e, &o, s, old) : -ENOMEM;
 	if (r < 0 && s && e->subscription != s)
 		free(s);
 	pthread_mutex_unlock(&node->events_lock);
@@ -492,23 +489,18 @@ static unsigned mask_count(const struct shm_word *mask, uint32_t except)
 	return n;
 }
 
-int ringbus_event_info(struct ringbus_event *event, struct ringbus_event_info *info)
+/* All but the size. */
+static void info_of(const struct ringbus_event *event, struct ringbus_event_info *info)
 {
-	int r = event && info ? node_enter(event->node) : -EINVAL;
-	uint64_t word = 0;
-	size_t size;
+	const struct region *region = event->node->region;
+	uint64_t word;
 
-	if (r < 0)
-		return r;
-	size = info->size;
-	if (size > sizeof(*info))
-		return rb_fail(-EINVAL, "info->size is that of a newer version of ringbus");
-	if (event->entry)
-		/* sync EVENT emitter: word before masks; pairs EVENT holder in publish_word() */
-		word = shm_load_acquire(&event->entry->word);
-	*info = (struct ringbus_event_info){.size = size};
-	if (!event->entry || event_generation(word) != event->generation)
-		return 0;
+	if (!event->entry)
+		return;
+	/* sync EVENT emitter: word before masks; pairs EVENT holder in publish_word() */
+	word = shm_load_acquire(&event->entry->word);
+	if (event_generation(word) != event->generation)
+		return;
 	info->exists = event_state(word) == EVENT_LIVE;
 	info->mode = (enum ringbus_mode)event_mode(word);
 	if (info->exists && info->mode == RINGBUS_SINGLE_EMISSION) {
@@ -518,13 +510,26 @@ int ringbus_event_info(struct ringbus_event *event, struct ringbus_event_info *i
 		/* relaxed, both: stored before the word; pid for information */
 		info->owner.generation =
 			(uint32_t)shm_load_relaxed(&event->entry->owner_generation);
-		if (slot < event->node->region->g.nodes)
-			info->owner.pid =
-				(uint32_t)shm_load_relaxed(&event->node->region->records[slot].pid);
+		if (slot < region->g.nodes)
+			info->owner.pid = (uint32_t)shm_load_relaxed(&region->records[slot].pid);
 	}
 	info->subscribers = mask_count(event->entry->deliver, LAYOUT_NO_SLOT);
 	info->members = mask_count(event->entry->members, LAYOUT_NO_SLOT);
 	info->subscribed = event->subscribed;
+}
+
+int ringbus_event_info(struct ringbus_event *event, struct ringbus_event_info *info)
+{
+	int r = event && info ? node_enter(event->node) : -EINVAL;
+	struct ringbus_event_info all = {0};
+
+	if (r == 0)
+		r = rb_size_check(info->size, sizeof(all));
+	if (r < 0)
+		return r;
+	all.size = info->size;
+	info_of(event, &all);
+	memcpy(info, &all, all.size); /* an older caller's struct is shorter */
 	return 0;
 }
 

@@ -53,8 +53,6 @@ static int check_options(const struct ringbus_node_options *o)
 {
 	size_t bytes;
 
-	if (o->size > sizeof(*o))
-		return rb_fail(-EINVAL, "options of a newer version of ringbus");
 	if (o->port > 65535)
 		return rb_fail(-EINVAL, "port %u is over 65535", o->port);
 	bytes = o->name ? strnlen(o->name, LAYOUT_NAME_BYTES) : 0;
@@ -297,8 +295,7 @@ void node_finish_close(struct ringbus_node *node)
 
 int ringbus_node_open(struct ringbus_node **out, const struct ringbus_node_options *options)
 {
-	static const struct ringbus_node_options none;
-	const struct ringbus_node_options *o = options ? options : &none;
+	struct ringbus_node_options o;
 	struct join_request request;
 	struct join_result result;
 	struct ringbus_node *node;
@@ -307,11 +304,13 @@ int ringbus_node_open(struct ringbus_node **out, const struct ringbus_node_optio
 	rb_fail_clear();
 	if (!out)
 		return rb_fail(-EINVAL, "no place for the node");
-	r = check_options(o);
-	port = r < 0 ? r : join_port(o->port);
+	r = rb_options_take(&o, sizeof(o), options);
+	if (r == 0)
+		r = check_options(&o);
+	port = r < 0 ? r : join_port(o.port);
 	if (port < 0)
 		return port;
-	if (o->sigbus_guard) {
+	if (o.sigbus_guard) {
 		r = guard_enable();
 		if (r < 0)
 			return r;
@@ -320,14 +319,14 @@ int ringbus_node_open(struct ringbus_node **out, const struct ringbus_node_optio
 	if (!node)
 		return -ENOMEM;
 	memset(node, 0, sizeof(*node));
-	take_options(node, o);
+	take_options(node, &o);
 	init_locks(node);
 	request = (struct join_request){
 		.port = (unsigned)port,
-		.directory = o->directory,
-		.deadline_ns = rb_deadline_ns(o->timeout_ns ? o->timeout_ns
-							    : (o->autostart ? 5 : 1) * RB_SECOND),
-		.autostart = o->autostart,
+		.directory = o.directory,
+		.deadline_ns = rb_deadline_ns(o.timeout_ns ? o.timeout_ns
+							    : (o.autostart ? 5 : 1) * RB_SECOND),
+		.autostart = o.autostart,
 	};
 	r = join_bus(&request, &result);
 	if (r < 0) {

@@ -394,10 +394,9 @@ int ringbus_node_stats(const struct ringbus_node *node, struct ringbus_node_stat
 
 	if (r < 0)
 		return r;
-	if (!stats || stats->size < sizeof(stats->size))
-		return rb_fail(-EINVAL, "stats->size is not set");
-	if (stats->size > sizeof(all))
-		return rb_fail(-EINVAL, "stats->size is that of a newer version of ringbus");
+	r = rb_size_check(stats ? stats->size : 0, sizeof(all));
+	if (r < 0)
+		return r;
 	own = node->own;
 	/* relaxed, all: counters */
 	all = (struct ringbus_node_stats){

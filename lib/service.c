@@ -125,16 +125,17 @@ static int service_set_up(struct ringbus_service *s, const struct ringbus_servic
 int ringbus_service_open(struct ringbus_service **service,
 			 const struct ringbus_service_options *options)
 {
-	struct ringbus_service_options o = {.size = sizeof(o)};
+	struct ringbus_service_options o;
 	struct ringbus_service *s;
 	unsigned port = 0;
 	int err;
 
 	rb_fail_clear();
-	if (!service || (options && (options->size < sizeof(size_t) || options->size > 4096)))
-		return rb_fail(-EINVAL, "options do not begin with their size");
-	if (options)
-		memcpy(&o, options, rb_min(options->size, sizeof(o)));
+	if (!service)
+		return rb_fail(-EINVAL, "no place for the service");
+	err = rb_options_take(&o, sizeof(o), options);
+	if (err < 0)
+		return err;
 	if (o.sigbus_guard) {
 		err = guard_enable();
 		if (err < 0)
