@@ -73,7 +73,7 @@ static void take_options(struct ringbus_node *node, const struct ringbus_node_op
 	node->no_safety_wake = o->no_safety_wake;
 	node->on_notice = o->on_notice;
 	node->on_notice_user = o->on_notice_user;
-	node->safety_ns = 100 * RB_MS;
+	node->safety_ns = SAFETY_FIRST_NS;
 	node->spin_fixed = o->spin_ns != 0;
 	node->spin_ns = o->spin_ns == RINGBUS_NO_SPIN || one_cpu ? 0
 			: o->spin_ns				 ? o->spin_ns

@@ -21,6 +21,8 @@ struct sent_chunk {
 	uint64_t id;
 };
 
+#define SAFETY_FIRST_NS (100 * RB_MS) /* safety wakes of who sleeps in the inbox: doubling ... */
+#define SAFETY_LAST_NS (6400 * RB_MS) /* ... up to this while nothing comes */
 #define LINK_NOBODY UINT64_MAX /* no slot word */
 
 /* What we send to one slot. */

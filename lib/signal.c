@@ -7,6 +7,7 @@
 #include "node.h"
 
 #include "error.h"
+#include "guard.h"
 
 #define SIGNAL_TRIES 100000u
 
@@ -100,16 +101,44 @@ int ringbus_signal(struct ringbus_node *node, uint32_t pid)
 	return r < 0 ? r : ringbus_signal_address(node, &to);
 }
 
-/* Sleeps in the inbox, as no other thread does. */
+#define RECEIVER_SLICE_NS (100 * RB_MS)
+
+/* Sleeps in the inbox, as no other thread does, for as long as nothing comes: whoever signals
+ * fences and then looks at the inbox (BELL). The safety wake is the receiver's, whom we stand for.
+ */
 static void sleep_for_signal(struct ringbus_node *node, uint64_t deadline_ns)
 {
 	uint64_t prepared = doorbell_prepare(&node->bell->inbox);
+	uint64_t left = rb_left_ns(deadline_ns);
+	uint64_t bound = node->no_safety_wake ? left : rb_min(left, node->safety_ns);
+	int r = 0;
 
 	if (!signal_pending(node) && !own_load(&node->close_wanted) &&
-	    !own_load(&node->interrupted))
-		doorbell_sleep(&node->bell->inbox, prepared,
-			       rb_min(rb_left_ns(deadline_ns), 100 * RB_MS));
+	    !own_load(&node->interrupted)) {
+		shm_count(&node->own->sleeps, 1);
+		r = doorbell_sleep(&node->bell->inbox, prepared, bound);
+	}
 	doorbell_finish(&node->bell->inbox, prepared);
+	if (r != -ETIMEDOUT) {
+		node->safety_ns = SAFETY_FIRST_NS;
+	} else if (bound < left) {
+		if (signal_pending(node))
+			shm_count(&node->own->safety_wakes, 1);
+		node->safety_ns = rb_min(node->safety_ns * 2, SAFETY_LAST_NS);
+	}
+}
+
+/* Sleeps while another thread receives, which bumps the turn when it sees a signal and when it
+ * ends. In slices, for two reasons: it may be in a handler for long, where it sees nothing and the
+ * inbox, being awake, is not rung; and receive_end() does not fence between its end and its look
+ * at signal_waiters, since that would cost every message, so that it may miss who begins to wait
+ * just then. */
+static void sleep_for_receiver(struct ringbus_node *node, uint64_t turn, uint64_t deadline_ns)
+{
+	own_add(&node->signal_sleepers, 1);
+	doorbell_private_wait(&node->signal_turn, (uint32_t)turn,
+			      rb_min(rb_left_ns(deadline_ns), RECEIVER_SLICE_NS));
+	own_add(&node->signal_sleepers, (uint64_t)-1);
 }
 
 int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count, uint64_t timeout_ns)
@@ -137,20 +166,16 @@ int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count, uint64_t tim
 		} else if (receive_is_ours(node)) {
 			break; /* from within a handler: never sleeps */
 		} else {
-			/* whoever receives bumps the turn when a signal is there or when it ends */
-			own_add(&node->signal_sleepers, 1);
-			doorbell_private_wait(&node->signal_turn, (uint32_t)turn,
-					      rb_min(rb_left_ns(deadline), 100 * RB_MS));
-			own_add(&node->signal_sleepers, (uint64_t)-1);
+			sleep_for_receiver(node, turn, deadline);
 		}
-		if (own_load(&node->close_wanted))
+		if (own_load(&node->close_wanted) || guard_condemned(node->region))
 			break;
 	}
 	own_add(&node->signal_waiters, (uint64_t)-1);
 	if (r < 0)
 		return r;
 	if (n == 0)
-		return timeout_ns == 0 ? -EAGAIN : -ETIMEDOUT;
+		return node_guarded(node, timeout_ns == 0 ? -EAGAIN : -ETIMEDOUT);
 	if (count)
 		*count = n;
 	return 0;

@@ -102,7 +102,7 @@ static void woke_by_time(struct ringbus_node *node, uint64_t bound_ns)
 {
 	if (!node->no_safety_wake && bound_ns == node->safety_ns && dispatch_pending(node))
 		shm_count(&node->own->safety_wakes, 1);
-	node->safety_ns = rb_min(node->safety_ns * 2, 6400 * RB_MS);
+	node->safety_ns = rb_min(node->safety_ns * 2, SAFETY_LAST_NS);
 }
 
 /* 0: woken, or there was something before we slept; -ETIMEDOUT: by the deadline or the safety wake.
@@ -128,7 +128,7 @@ static int sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
 	if (rb_unlikely(r == -ETIMEDOUT))
 		woke_by_time(node, bound);
 	else
-		node->safety_ns = 100 * RB_MS;
+		node->safety_ns = SAFETY_FIRST_NS;
 	/* spin next time if what we slept for came soon */
 	if (!node->spin_fixed)
 		node->spin_now_ns = node->woke_ns - before < 4 * SPIN_MAX_NS

@@ -167,10 +167,33 @@ static void K20_signals_of_concurrent_senders_are_all_counted(void **state)
 	no_signal(node);
 }
 
+/* Without the safety wake, which no test needs, there is nothing to wake up for. */
+static void an_idle_waiter_sleeps_once(void **state)
+{
+	struct ringbus_node_options o = {.size = sizeof(o), .no_safety_wake = true};
+	struct ringbus_node *node = node_open_with(&o);
+	uint64_t before = node_stats(node).sleeps, count;
+
+	fails(ringbus_signal_wait(node, &count, 350 * HARNESS_MS), -ETIMEDOUT);
+	assert_int_equal(node_stats(node).sleeps - before, 1);
+}
+
+static void the_safety_wake_of_an_idle_waiter_comes_ever_more_seldom(void **state)
+{
+	struct ringbus_node *node = node_open();
+	uint64_t before = node_stats(node).sleeps, count;
+
+	fails(ringbus_signal_wait(node, &count, 1600 * HARNESS_MS), -ETIMEDOUT);
+	assert_in_range(node_stats(node).sleeps - before, 2, 5); /* 0.1, 0.2, 0.4, 0.8, 1.6 s */
+	assert_int_equal(node_stats(node).safety_wakes, 0);
+}
+
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(K20_a_signal_wakes_the_process_and_signals_count),
 	BUS_TEST(K20_the_signal_handler_runs_in_listen_and_poll),
 	BUS_TEST(K20_signals_of_concurrent_senders_are_all_counted),
+	BUS_TEST(an_idle_waiter_sleeps_once),
+	BUS_TEST(the_safety_wake_of_an_idle_waiter_comes_ever_more_seldom),
 	BUS_TEST(F26_joining_and_listening_signal_nobody),
 	BUS_TEST(F27_one_signal_counts_once_and_bystanders_get_none),
 	BUS_TEST(F28_a_signal_reaches_exactly_the_process_named_and_unknown_ones_are_an_error),
