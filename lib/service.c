@@ -252,12 +252,12 @@ static int service_turn(struct ringbus_service *s, uint64_t *wait_ns)
 {
 	uint64_t now = rb_now_ns(), next;
 	unsigned unproven = conn_expire(s, now, &next);
-	unsigned busy = control_busy_slots(s->region);
+	unsigned busy = bus_busy(s);
 
 	if (now >= s->scan_ns) {
 		bus_scan(s, now);
 		s->scan_ns = now + SERVICE_SCAN_NS;
-		busy = control_busy_slots(s->region);
+		busy = bus_busy(s);
 	}
 	if (busy > 0 || unproven > 0)
 		s->empty_ns = 0;

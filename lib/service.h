@@ -50,7 +50,7 @@ struct ringbus_service {
 	uint64_t linger_ns;
 	uint64_t empty_ns; /* since when the bus is empty; 0: it is not */
 	uint64_t scan_ns;  /* of the next look at all slots */
-	bool ended;	   /* its files are unlinked */
+	bool ended;	   /* its files are unlinked, by us or by others */
 	int election_fd;
 	int epoll_fd;
 	int stop_fd;
@@ -77,8 +77,11 @@ void bus_look(struct ringbus_service *s, uint32_t slot, uint64_t now);
 void bus_scan(struct ringbus_service *s, uint64_t now);
 /* The process behind a slot has ended. */
 void bus_owner_ended(struct ringbus_service *s, uint32_t slot, uint64_t now);
-/* If the bus is empty: marks it closing and unlinks its files. Whether it did. The listener is
- * closed before. */
+/* Slots that are not free. Of a bus whose files were deleted: none if nobody alive is in one, since
+ * they cannot be freed any more. */
+unsigned bus_busy(const struct ringbus_service *s);
+/* If the bus is empty: marks it closing and unlinks its files. Whether it has ended. The listener
+ * is closed before. */
 bool bus_end(struct ringbus_service *s);
 /* Drops election and watches. */
 void bus_leave(struct ringbus_service *s);

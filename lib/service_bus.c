@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define BUS_TAKE_TRIES 20
@@ -362,12 +363,32 @@ void bus_owner_ended(struct ringbus_service *s, uint32_t slot, uint64_t now)
 
 /* ---- end ---- */
 
+/* Whether files of the bus were deleted behind our back: nobody finds it any more, or whoever looks
+ * for the lock file makes a new one and is its service. */
+static bool bus_is_removed(const struct ringbus_service *s)
+{
+	struct stat st;
+
+	return (fstat(s->region->fd, &st) == 0 && st.st_nlink == 0) ||
+	       (fstat(s->election_fd, &st) == 0 && st.st_nlink == 0);
+}
+
+unsigned bus_busy(const struct ringbus_service *s)
+{
+	unsigned busy = control_busy_slots(s->region);
+
+	return busy > 0 && bus_is_removed(s) && !bus_is_lived_in(s->region) ? 0 : busy;
+}
+
 bool bus_end(struct ringbus_service *s)
 {
 	struct control control;
 
-	if (control_lock(&control, s->region, rb_deadline_ns(SERVICE_CONTROL_NS)) < 0)
-		return false;
+	if (control_lock(&control, s->region, rb_deadline_ns(SERVICE_CONTROL_NS)) < 0) {
+		/* Without its lock file nothing can be freed or granted. */
+		s->ended = bus_is_removed(s) && !bus_is_lived_in(s->region);
+		return s->ended;
+	}
 	if (control_busy_slots(s->region) == 0) {
 		/* sync CLOSING service: before the files go, and only with all slots FREE, which
 		 * only a grant under this lock could change; pairs CLOSING joiner in join_claim()

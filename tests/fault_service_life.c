@@ -2,6 +2,7 @@
 #include "service_fixture.h"
 
 #include <pthread.h>
+#include <sys/stat.h>
 
 static void serve_once(uint64_t index)
 {
@@ -160,6 +161,43 @@ static void a_service_ends_when_the_bus_was_empty_for_its_time(void **state)
 	ringbus_service_close(service);
 }
 
+/* Its files go while a member is there, or before one ever was. */
+static void ends_without_its_files(bool has_member)
+{
+	struct ringbus_service_options options = {.size = sizeof(options), .linger_ns = 50 * RB_MS};
+	struct ringbus_service *service;
+	struct join_result r;
+	pthread_t thread;
+	void *result;
+	char command[640];
+
+	bus_serve(NULL);
+	bus_stop();
+	options.port = bus_port();
+	ok(ringbus_service_open(&service, &options));
+	assert_int_equal(pthread_create(&thread, NULL, run, service), 0);
+	if (has_member)
+		r = join();
+	snprintf(command, sizeof(command), "rm -r %s", bus_directory());
+	assert_int_equal(system(command), 0);
+	if (has_member)
+		leave(&r);
+	pthread_join(thread, &result);
+	assert_null(result);
+	ringbus_service_close(service);
+	assert_int_equal(mkdir(bus_directory(), 0700), 0); /* for the teardown */
+}
+
+static void a_service_ends_when_its_files_were_deleted(void **state)
+{
+	ends_without_its_files(false);
+}
+
+static void a_service_ends_when_the_last_member_left_without_files(void **state)
+{
+	ends_without_its_files(true);
+}
+
 static void start_and_join(uint64_t unused)
 {
 	struct join_result r;
@@ -224,6 +262,8 @@ static const struct CMUnitTest tests[] = {
 	BARE_TEST(a_full_bus_is_eusers),
 	BARE_TEST(a_service_may_live_in_the_process_of_a_node),
 	BARE_TEST(a_service_ends_when_the_bus_was_empty_for_its_time),
+	BARE_TEST(a_service_ends_when_its_files_were_deleted),
+	BARE_TEST(a_service_ends_when_the_last_member_left_without_files),
 	BARE_TEST(many_that_start_the_service_at_once_meet_on_one_bus),
 	BARE_TEST(a_service_that_cannot_be_started_is_said_so),
 };
