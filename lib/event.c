@@ -333,7 +333,7 @@ int ringbus_subscribe(struct ringbus_event **event, struct ringbus_node *node, c
 	struct subscription *s = NULL, *old[2] = {NULL, NULL};
 	struct ringbus_subscribe_options o;
 	struct ringbus_event *e;
-	size_t bytes;
+	size_t bytes = 0;
 	int r = node_enter(node);
 
 	rb_fail_clear();
