@@ -398,26 +398,12 @@ static void look_at_rest(struct ringbus_node *node)
 		dispatch_pending(node);
 }
 
-/* In the middle of a stream a receiver that runs dry stays away from the ring for a moment, so that
- * its sender gets ahead: polling the line that is being written makes the two move in lockstep.
- * Only while that pays: where the sender has no processor of its own nothing comes meanwhile. */
-#define STREAM_MIN 8u /* messages without an empty turn between them */
-#define STREAM_DRY_NS 2000u
-#define STREAM_MISSES_MAX 4u /* such waits in a row that brought nothing */
-#define STREAM_RETRY 64u     /* then one in so many */
-
 static rb_noinline unsigned stream_is_dry(struct ringbus_node *node, unsigned limit)
 {
-	uint64_t end;
 	unsigned n;
 
-	if (node->stream_misses >= STREAM_MISSES_MAX && ++node->stream_skips % STREAM_RETRY != 0)
+	if (!wait_for_stream(node, false))
 		return 0;
-	end = rb_now_ns() + STREAM_DRY_NS;
-	do
-		for (unsigned i = 0; i < 8; i++)
-			cpu_pause();
-	while (rb_now_ns() < end);
 	n = drain_rings(node, limit);
 	node->stream_misses = n > 0 ? 0 : node->stream_misses + 1;
 	return n;
@@ -444,6 +430,8 @@ rb_inline unsigned drain_streams(struct ringbus_node *node, unsigned limit)
 {
 	unsigned n = drain_rings(node, limit);
 
+	if (n == 0 && node->empty_polls++ == 0)
+		return 0; /* after a wait: the next one, which begins with these looks, is near */
 	if (n == 0 && node->streak >= STREAM_MIN) {
 		n = stream_is_dry(node, limit);
 	} else if (n == 0) {

@@ -23,7 +23,7 @@ struct sent_chunk {
 
 #define SAFETY_FIRST_NS (100 * RB_MS) /* safety wakes of who sleeps in the inbox: doubling ... */
 #define SAFETY_LAST_NS (6400 * RB_MS) /* ... up to this while nothing comes */
-#define LINK_NOBODY UINT64_MAX /* no slot word */
+#define LINK_NOBODY UINT64_MAX	      /* no slot word */
 
 /* What we send to one slot. */
 struct link_tx {
@@ -94,7 +94,7 @@ struct ringbus_node {
 	struct layout_bell *bell;
 	uint32_t slot, generation, pid;
 	uint64_t live_word;  /* our slot word */
-	uint32_t mask_words;  /* that can have bits on this bus */
+	uint32_t mask_words; /* that can have bits on this bus */
 	uint32_t inline_max; /* payload bytes that a record can hold */
 	uint64_t timeout_ns, spin_ns;
 	bool single_sender, peer_notices, watch_events, no_safety_wake, membarrier, spin_fixed;
@@ -108,7 +108,7 @@ struct ringbus_node {
 	struct pool pool;
 	bool pool_known; /* taken over from the predecessor */
 	uint32_t pace_misses, pace_skips;
-	uint64_t widened_ns; /* when widen() looked last */
+	uint64_t widened_ns;		     /* when widen() looked last */
 	uint64_t holders[LAYOUT_MASK_WORDS]; /* receivers with outstanding descriptors, and some
 						without */
 	bool unfenced, must_fence;
@@ -133,15 +133,17 @@ struct ringbus_node {
 	bool peers_pending, events_pending;
 	uint64_t last_active_ns, safety_ns;
 	uint64_t spin_now_ns;
-	uint64_t woke_ns;     /* when we last came out of a sleep */
-	uint64_t pulled_ns;   /* when the message given by ringbus_next() was taken; 0: not timed */
+	uint64_t woke_ns;   /* when we last came out of a sleep */
+	uint64_t pulled_ns; /* when the message given by ringbus_next() was taken; 0: not timed */
 	uint32_t empty_turns;
-	uint32_t streak; /* messages since the last empty turn */
+	uint32_t streak;     /* messages since the last empty turn */
 	uint32_t idle_turns; /* empty turns since the last message */
 	uint32_t stream_misses, stream_skips;
-	struct link_rx *lost_rx; /* ring at rest whose drops are to be told */
-	bool pulling;		 /* messages are pulled, not handled */
-	bool pull_notices;	 /* look for notices before messages at the next pull */
+	uint32_t empty_polls;	  /* since the last wait */
+	uint32_t keeps_to_itself; /* so many waits more without sched_yield() */
+	struct link_rx *lost_rx;  /* ring at rest whose drops are to be told */
+	bool pulling;		  /* messages are pulled, not handled */
+	bool pull_notices;	  /* look for notices before messages at the next pull */
 	uint32_t pull_budget;
 	struct link_rx *pulled; /* ring of the message given by ringbus_next() */
 	uint32_t pulled_bytes;
@@ -275,6 +277,10 @@ int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns);
 bool dispatch_pending(struct ringbus_node *node);
 /* For a sleeper that stored ASLEEP: puts the fence into unfenced senders. */
 void dispatch_fence_senders(struct ringbus_node *node);
+#define STREAM_MIN 8u /* messages without an empty turn between them: a stream */
+/* A stream is dry: stays away from its ring for a moment, if that pays. yields: lets other
+ * processes run meanwhile. The caller looks again and sets stream_misses. */
+bool wait_for_stream(struct ringbus_node *node, bool yields);
 
 /* notice.c: puts the next notice into m; false when there is none now. */
 bool notice_next(struct ringbus_node *node, struct ringbus_message *m);

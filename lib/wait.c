@@ -3,6 +3,8 @@
 
 #include "error.h"
 
+#include <sched.h>
+
 void dispatch_fence_senders(struct ringbus_node *node)
 {
 	bool unfenced = false;
@@ -62,10 +64,55 @@ static bool wait_is_over(const struct ringbus_node *node)
 	       (node->heeds_interrupt && own_load(&node->interrupted));
 }
 
+/* Lets others run who are ready to: several receivers on one processor would else spend it waiting
+ * for each other. Not for some time after one that took long: then somebody computes here, and we
+ * have our turn sooner by being woken from sleep. Returns the time. */
+#define YIELD_LONG_NS (2 * RB_MS)
+#define YIELD_PAUSE 1024u
+
+static uint64_t let_others_run(struct ringbus_node *node, uint64_t now)
+{
+	uint64_t then;
+
+	if (node->keeps_to_itself > 0) {
+		node->keeps_to_itself--;
+		cpu_pause();
+		return rb_now_ns();
+	}
+	sched_yield();
+	then = rb_now_ns();
+	if (then - now > YIELD_LONG_NS)
+		node->keeps_to_itself = YIELD_PAUSE;
+	return then;
+}
+
+/* In the middle of a stream a receiver that runs dry stays away from the ring for a moment, so that
+ * its sender gets ahead: polling the line that is being written makes the two move in lockstep.
+ * Only while that pays: where the sender has no processor of its own nothing comes meanwhile. */
+#define STREAM_DRY_NS 2000u
+#define STREAM_MISSES_MAX 4u /* such waits in a row that brought nothing */
+#define STREAM_RETRY 64u     /* then one in so many */
+
+bool wait_for_stream(struct ringbus_node *node, bool yields)
+{
+	uint64_t now, end;
+
+	if (node->stream_misses >= STREAM_MISSES_MAX && ++node->stream_skips % STREAM_RETRY != 0)
+		return false;
+	now = rb_now_ns();
+	end = now + STREAM_DRY_NS;
+	while (now < end) {
+		for (unsigned i = 0; i < 8; i++)
+			cpu_pause();
+		now = yields ? let_others_run(node, now) : rb_now_ns();
+	}
+	return true;
+}
+
 /* Looks at hot rings and the node's own words for a while. */
 static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
 {
-	uint64_t end = rb_min(rb_now_ns() + node->spin_now_ns, deadline_ns);
+	uint64_t now = rb_now_ns(), end = rb_min(now + node->spin_now_ns, deadline_ns);
 	struct ring_record rec;
 
 	do {
@@ -84,7 +131,8 @@ static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
 		receive_open_rings(node);
 		if (wait_is_over(node))
 			return true;
-	} while (rb_now_ns() < end);
+		now = let_others_run(node, now);
+	} while (now < end);
 	return false;
 }
 
@@ -137,11 +185,29 @@ static int sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
 	return r == -ETIMEDOUT ? r : 0;
 }
 
+/* A moment for a stream. True: it went on. */
+static bool stream_came(struct ringbus_node *node)
+{
+	bool came;
+
+	if (node->streak < STREAM_MIN)
+		return false;
+	node->streak = 0;
+	if (!wait_for_stream(node, true))
+		return false;
+	came = dispatch_pending(node);
+	node->stream_misses = came ? 0 : node->stream_misses + 1;
+	return came;
+}
+
 int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns)
 {
+	node->empty_polls = 0;
 	dispatch_pulled_done(node);
 	dispatch_give_all(node);
 	if (dispatch_pending(node))
+		return 0;
+	if (stream_came(node))
 		return 0;
 	if (node->spin_now_ns > 0 && node->spin_ns > 0 && spin(node, deadline_ns))
 		return 0;
