@@ -24,19 +24,22 @@ rb_inline bool is_ready(const struct link_tx *tx, uint64_t bytes)
 rb_inline void write_plain(uint32_t from, struct link_tx *tx, enum record_kind kind, uint64_t event,
 			   const void *data, size_t size)
 {
-	struct shm_word *w = ring_tx_word(&tx->ring, tx->ring.tail);
+	/* once: stores to shared memory might change them, for all that the compiler knows */
+	uint8_t *ring = tx->ring.data;
+	uint64_t mask = tx->ring.capacity - 1, at = tx->ring.tail;
+	struct shm_word *w = (void *)(ring + (at & mask));
 
 	if (rb_likely(tx->ring.said == ring_said(kind, event))) {
 		shm_copy_out(w + 1, data, size);
-		ring_tx_publish(&tx->ring, RECORD_SAME_BYTES + rb_align_up(size, 8), size,
-				RECORD_SAME, 0);
+		ring_tx_put(&tx->ring, ring, mask, at, RECORD_SAME_BYTES + rb_align_up(size, 8),
+			    size, RECORD_SAME, 0);
 	} else {
 		tx->ring.said = ring_said(kind, event); /* before a new part may begin */
 		/* relaxed, both: published by the header (RECORD) */
 		shm_store_relaxed(w + 1, tx->generations);
 		shm_store_relaxed(w + 2, event);
 		shm_copy_out(w + 3, data, size);
-		ring_tx_publish(&tx->ring, ring_record_bytes(size, 0), size, kind, 0);
+		ring_tx_put(&tx->ring, ring, mask, at, ring_record_bytes(size, 0), size, kind, 0);
 	}
 	ring_tx_count(&tx->ring, size);
 	PROBE_PUBLISH(from, tx->slot,

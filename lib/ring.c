@@ -82,14 +82,27 @@ void ring_tx_answer(struct ring_tx *tx, uint64_t asked)
 	tx->head = at;
 	tx->lost = false;
 	tx->said = SAID_NOTHING;
+	ring_tx_plan(tx);
 	ring_tx_store_hint(tx);
+}
+
+void ring_tx_part(struct ring_tx *tx)
+{
+	/* relaxed: for tools only */
+	shm_store_relaxed(&tx->ctl->starts[tx->tail >> tx->part_shift & (RING_STARTS - 1)],
+			  tx->tail);
+	tx->said = SAID_NOTHING;
+	if (rb_unlikely(shm_load_relaxed(&tx->ctl->full_since_ns) != 0)) /* relaxed: own */
+		shm_store_relaxed(&tx->ctl->full_since_ns, 0);		 /* relaxed: for tools */
+	if (rb_unlikely(tx->tail - tx->hinted >= tx->capacity / 8))
+		ring_tx_store_hint(tx);
 }
 
 void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data,
 		  const struct layout_ring_rx *rx, uint64_t capacity, uint32_t owner)
 {
 	struct shm_word *const counters[] = {&ctl->messages, &ctl->bytes, &ctl->high_water,
-					     &ctl->full, &ctl->wakes, &ctl->full_since_ns};
+					     &ctl->full,     &ctl->wakes, &ctl->full_since_ns};
 	uint64_t asked, start;
 
 	*tx = (struct ring_tx){.ctl = ctl,
@@ -123,6 +136,7 @@ void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data,
 		tx->lost = true;
 	/* relaxed: own word; the receiver checks it again (RESYNC) */
 	shm_store_relaxed(&ctl->lost, tx->lost);
+	ring_tx_plan(tx);
 }
 
 bool ring_tx_room_slow(struct ring_tx *tx, uint64_t need)
@@ -140,6 +154,7 @@ bool ring_tx_room_slow(struct ring_tx *tx, uint64_t need)
 	}
 	if (used > tx->capacity || (head & 7)) {
 		tx->lost = true; /* a head beyond our tail, or no position at all */
+		ring_tx_plan(tx);
 		/* sync RESYNC sender: lost, read by the receiver at rest; pairs RESYNC receiver in
 		 * ring_rx_is_spoiled() */
 		shm_store_release(&tx->ctl->lost, 1);

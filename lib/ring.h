@@ -42,7 +42,8 @@ struct ring_tx {
 	uint64_t drops; /* as last told in a record */
 	uint64_t drops_now;
 	uint64_t high_water;
-	uint64_t said; /* ring_said() of the last plain record; SAID_NOTHING: repeat it all */
+	uint64_t said;	    /* ring_said() of the last plain record; SAID_NOTHING: repeat it all */
+	uint64_t plain_end; /* see ring_tx_plan() */
 	bool lost;
 };
 
@@ -136,16 +137,26 @@ rb_inline bool ring_tx_ready(struct ring_tx *tx)
 	return rb_likely(!tx->lost);
 }
 
-/* Whether a record of `bytes` without extra words can be written at once: nothing asked, lost or to
- * be told, room as last seen, no padding. False: ring_tx_ready() and ring_tx_room() say why. */
+/* How far records without extra words can be written with nothing else to look at: room as last
+ * seen, to the end of the ring at most; not at all while this end is lost or drops are to be told.
+ * After all that changes any of these but the tail. */
+rb_inline void ring_tx_plan(struct ring_tx *tx)
+{
+	uint64_t end = tx->tail + tx->capacity - (tx->tail & (tx->capacity - 1));
+	uint64_t room = tx->head + tx->capacity - RECORD_SPARE_BYTES;
+
+	if (tx->lost || tx->drops != tx->drops_now)
+		end = tx->tail;
+	tx->plain_end = (int64_t)(end - room) < 0 ? end : room;
+}
+
+/* Whether such a record of `bytes` can be written at once. False: ring_tx_ready() and
+ * ring_tx_room() say why. */
 rb_inline bool ring_tx_plain(const struct ring_tx *tx, uint64_t bytes)
 {
-	uint64_t left = tx->capacity - (tx->tail & (tx->capacity - 1));
-
 	/* sync RESYNC sender: as in ring_tx_ready(); pairs RESYNC receiver in ring_rx_ask() */
-	return shm_load_acquire(&tx->rx->asked) == tx->answered && !tx->lost &&
-	       tx->drops == tx->drops_now && bytes <= left &&
-	       tx->tail - tx->head + bytes + RECORD_SPARE_BYTES <= tx->capacity;
+	return shm_load_acquire(&tx->rx->asked) == tx->answered &&
+	       (int64_t)(tx->plain_end - tx->tail - bytes) >= 0;
 }
 
 /* Whether a record of `bytes` fits now, padding included. */
@@ -191,30 +202,34 @@ rb_inline void ring_tx_store_hint(struct ring_tx *tx)
 	tx->hinted = tx->tail;
 }
 
-/* Publishes the record that was reserved and filled with `size` bytes of payload or descriptor. */
-rb_inline void ring_tx_publish(struct ring_tx *tx, uint64_t bytes, uint64_t size,
-			       enum record_kind kind, uint64_t flags)
+/* Another part of the ring has begun: what is done now and then only. */
+void ring_tx_part(struct ring_tx *tx);
+
+/* Publishes the record that was reserved and filled with `size` bytes of payload or descriptor.
+ * data, mask (capacity - 1), at: of the ring, loaded once by the caller. */
+rb_inline void ring_tx_put(struct ring_tx *tx, uint8_t *data, uint64_t mask, uint64_t at,
+			   uint64_t bytes, uint64_t size, enum record_kind kind, uint64_t flags)
 {
-	uint64_t at = tx->tail;
+	uint64_t end = at + bytes;
 
 	/* relaxed: published by the header before it (RECORD) */
-	shm_store_relaxed(ring_tx_word(tx, at + bytes), 0);
+	shm_store_relaxed((void *)(data + (end & mask)), 0);
 	KILL_POINT("X_RING_BODY");
 	/* sync RECORD sender: body and the 0 behind it before the header; pairs RECORD receiver in
 	 * ring_rx_peek() */
-	shm_store_release(ring_tx_word(tx, at), record_word0(at, bytes, kind, -size & 7, flags));
+	shm_store_release((void *)(data + (at & mask)),
+			  record_word0(at, bytes, kind, -size & 7, flags));
 	KILL_POINT("X_RING_PUBLISHED");
-	tx->tail = at + bytes;
-	if ((at ^ tx->tail) >> tx->part_shift) {
-		/* relaxed: for tools only */
-		shm_store_relaxed(&tx->ctl->starts[tx->tail >> tx->part_shift & (RING_STARTS - 1)],
-				  tx->tail);
-		tx->said = SAID_NOTHING;
-		if (rb_unlikely(shm_load_relaxed(&tx->ctl->full_since_ns) != 0)) /* relaxed: own */
-			shm_store_relaxed(&tx->ctl->full_since_ns, 0); /* relaxed: for tools */
-		if (rb_unlikely(tx->tail - tx->hinted >= tx->capacity / 8))
-			ring_tx_store_hint(tx);
-	}
+	tx->tail = end;
+	if (rb_unlikely((at ^ end) >> tx->part_shift))
+		ring_tx_part(tx);
+}
+
+rb_inline void ring_tx_publish(struct ring_tx *tx, uint64_t bytes, uint64_t size,
+			       enum record_kind kind, uint64_t flags)
+{
+	ring_tx_put(tx, tx->data, tx->capacity - 1, tx->tail, bytes, size, kind, flags);
+	ring_tx_plan(tx);
 }
 
 /* Counts a message with so many bytes of payload. */

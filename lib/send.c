@@ -254,6 +254,7 @@ static rb_cold void count_drops(struct shot *s)
 
 		/* relaxed: counter; told in the next record, or read by the receiver at rest */
 		shm_store_relaxed(&ring->ctl->drops, ++ring->drops_now);
+		ring_tx_plan(ring);
 		PROBE_DROP(s->node->slot, s->dropped[i]->slot, probe_event(s), s->payload->size,
 			   PROBE_DROP_LOSSY);
 	}
