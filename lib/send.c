@@ -171,11 +171,8 @@ static int take_chunk(struct shot *s)
 		return 0;
 	}
 	r = send_pool_take(s->node, p->size, &s->chunk);
-	if (r < 0) {
-		if (r == -EAGAIN && s->count > 0)
-			send_held_back_by(s->to[0]->slot, s->to[0]->word);
+	if (r < 0)
 		return r;
-	}
 	shm_copy_out(pool_data(&s->node->pool, s->chunk), p->data, p->size);
 	return 0;
 }
@@ -496,6 +493,13 @@ static int wait_for_room(const struct attempt *a, uint64_t deadline_ns)
 	return r;
 }
 
+static rb_cold int made_no_room(void)
+{
+	if (held_back.slot == LAYOUT_NO_SLOT)
+		return rb_fail(-ETIMEDOUT, "this node's own loans hold its pool");
+	return rb_fail(-ETIMEDOUT, "slot %u made no room in time", held_back.slot);
+}
+
 static int send(const struct attempt *a, uint64_t timeout_ns)
 {
 	int r = try_locked(a);
@@ -508,7 +512,7 @@ static int send(const struct attempt *a, uint64_t timeout_ns)
 		return try_locked(a); /* the one who held us back may have been dead */
 	}
 	r = wait_for_room(a, rb_deadline_ns(rb_min(timeout_ns, RINGBUS_SEND_MAX_NS)));
-	return r == -ETIMEDOUT ? rb_fail(r, "slot %u made no room in time", held_back.slot) : r;
+	return r == -ETIMEDOUT ? made_no_room() : r;
 }
 
 int send_event(struct ringbus_event *event, const struct send_payload *p, uint64_t timeout_ns)

@@ -365,7 +365,7 @@ static rb_noinline void widen(struct ringbus_node *node, uint64_t size)
 	grow(node, size, 0); /* or not: somebody holds the lock, or there is no space */
 }
 
-int send_pool_take(struct ringbus_node *node, uint64_t size, uint64_t *id)
+static int take(struct ringbus_node *node, uint64_t size, uint64_t *id)
 {
 	int r;
 
@@ -392,6 +392,35 @@ int send_pool_take(struct ringbus_node *node, uint64_t size, uint64_t *id)
 	if (r < 0)
 		return r;
 	return pool_take(&node->pool, size, id) ? 0 : -EAGAIN;
+}
+
+/* The pool is in use: held back by who holds most of it, or by nobody but our own loans. */
+static rb_cold void blame(struct ringbus_node *node)
+{
+	uint64_t held[LAYOUT_NODES_MAX] = {0}, most = 0, word = 0;
+	uint32_t slot = LAYOUT_NO_SLOT;
+
+	pool_unpark(&node->pool, held);
+	for (uint32_t s = 0; s < node->region->g.nodes; s++) {
+		held[s] += node->tx[s] ? node->tx[s]->sent_bytes : 0;
+		if (held[s] > most) {
+			most = held[s];
+			slot = s;
+		}
+	}
+	if (slot != LAYOUT_NO_SLOT)
+		/* sync SLOT reader: its present owner; pairs SLOT writer in control_grant() */
+		word = shm_load_acquire(&node->region->bells[slot].slot);
+	send_held_back_by(slot, word);
+}
+
+int send_pool_take(struct ringbus_node *node, uint64_t size, uint64_t *id)
+{
+	int r = take(node, size, id);
+
+	if (rb_unlikely(r == -EAGAIN))
+		blame(node);
+	return r;
 }
 
 static rb_noinline bool within_share(struct ringbus_node *node, struct link_tx *tx, uint64_t bytes)

@@ -72,6 +72,44 @@ static void a_pool_in_use_is_eagain_and_etimedout(void **state)
 		ringbus_loan_cancel(&loan[--n]);
 }
 
+/* A loan is held back by who holds most of the pool, whoever held a send back before. */
+static void who_holds_a_loan_back_is_named(void **state)
+{
+	struct bus_spec spec = {.nodes = 4, .ring_bytes = 4096, .pool_bytes = 1 << 20};
+	struct ringbus_node *node, *full, *hog;
+	struct ringbus_address to_full, to_hog, who;
+	struct ringbus_loan loan[64], more = {0};
+	static uint8_t data[1 << 18];
+	unsigned n = 0;
+	char slot[32];
+
+	bus_serve(&spec);
+	node = node_open();
+	full = node_open();
+	hog = node_open();
+	to_full = node_address(full);
+	to_hog = node_address(hog);
+	while (ringbus_contact_address(node, &to_full, data, 100, 0) >= 0)
+		;
+	ok(ringbus_node_held_back_by(node, &who));
+	assert_int_equal(who.slot, to_full.slot);
+	while (ringbus_loan(node, sizeof(data), &loan[n], 0) == 0)
+		assert_true(++n < 64);
+	fails(ringbus_loan(node, sizeof(data), &more, HARNESS_MS), -ETIMEDOUT);
+	assert_null(strstr(ringbus_error_detail(), "slot"));
+	fails(ringbus_node_held_back_by(node, &who), -ENOENT);
+	ok(ringbus_contact_loan(node, &to_hog, &loan[--n], 0));
+	fails(ringbus_contact_address(node, &to_full, data, 100, 0), -EAGAIN);
+	fails(ringbus_loan(node, sizeof(data), &more, HARNESS_MS), -ETIMEDOUT);
+	snprintf(slot, sizeof(slot), "slot %u ", to_hog.slot);
+	assert_non_null(strstr(ringbus_error_detail(), slot));
+	ok(ringbus_node_held_back_by(node, &who));
+	assert_int_equal(who.slot, to_hog.slot);
+	assert_int_equal(who.generation, to_hog.generation);
+	while (n > 0)
+		ringbus_loan_cancel(&loan[--n]);
+}
+
 static void a_loan_that_cannot_be_sent_stays_with_the_caller(void **state)
 {
 	struct ringbus_node *a = node_open(), *b = node_open();
@@ -312,6 +350,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(what_does_not_come_in_time_is_etimedout),
 	BUS_TEST(nobody_held_back_a_thread_that_never_had_to_wait),
 	BARE_TEST(a_pool_in_use_is_eagain_and_etimedout),
+	BARE_TEST(who_holds_a_loan_back_is_named),
 	BUS_TEST(a_loan_that_cannot_be_sent_stays_with_the_caller),
 	BUS_TEST(a_held_control_lock_delays_control_calls_to_their_deadline_and_no_message),
 	BUS_TEST(a_kernel_without_what_is_needed_is_enotsup),
