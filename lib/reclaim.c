@@ -7,10 +7,14 @@
  * Rings whose other slot is free: the true tail is stored as hint and head first, then the data
  * pages are punched. Positions kept as they stood would leave head and lazy hint apart with every
  * header 0, which reads as a spoiled pair. A death in between (X_RECLAIM_HEAD) leaves an empty ring
- * with old bytes: the header at the tail is 0 all the same. Pool extents of the slot: given back
- * when no ring of it holds anything unread by a living receiver and no borrow bit is set. Otherwise
- * they stay for the slot's next owner. The name goes last (X_RECLAIM_PUNCHED: the next reaper
- * punches a hole again): what has no name is never looked for, and would stay allocated.
+ * with old bytes: the header at the tail is 0 all the same.
+ *
+ * Pool extents of the slot: given back when no ring of it holds anything unread by a receiver whose
+ * slot is taken, and no borrow bit is set. Otherwise they stay for the slot's next owner, or until
+ * the last one who had something of them is freed, too: each time a slot is freed, the pools of the
+ * free slots are looked at again. Nobody writes the page of a free slot while we have the lock, for
+ * a grant needs it. The name goes last (X_RECLAIM_PUNCHED: the next reaper punches a hole again):
+ * what has no name is never looked for, and would stay allocated.
  */
 #include "control_private.h"
 #include "pool.h"
@@ -105,15 +109,16 @@ static void punch_pair(struct region *region, const struct book *book, uint32_t 
 	unmap_pair(region, &p);
 }
 
-/* Whether a living receiver still has something of this slot to read. */
-static bool is_unread(struct region *region, uint32_t slot)
+/* Whether a receiver still has something of this slot to read, other than `gone`, which is being
+ * freed and reads nothing any more. */
+static bool is_unread(struct region *region, uint32_t slot, uint32_t gone)
 {
 	for (uint32_t to = 0; to < region->g.nodes; to++) {
 		struct pair p;
 		uint64_t tail;
 		bool unread;
 
-		if (is_free(region, to) || !map_pair(region, slot, to, &p))
+		if (to == gone || is_free(region, to) || !map_pair(region, slot, to, &p))
 			continue;
 		/* sync HEAD sender: head before the borrow bits; pairs HEAD receiver in
 		 * ring_rx_give() */
@@ -139,7 +144,8 @@ static bool is_borrowed(struct region *region, const struct pool_place *place)
 	return any;
 }
 
-static void reclaim_pool(struct region *region, const struct book *book, uint32_t slot)
+static void reclaim_pool(struct region *region, const struct book *book, uint32_t slot,
+			 uint32_t gone)
 {
 	const struct layout_node *node = &region->nodes[slot];
 	struct layout_node *own = NULL;
@@ -151,7 +157,7 @@ static void reclaim_pool(struct region *region, const struct book *book, uint32_
 		if (!control_pool_place(region, &node->pool[i], &place, &seen))
 			continue;
 		if (!own) {
-			if (is_unread(region, slot) ||
+			if (is_unread(region, slot, gone) ||
 			    region_map(region, region->g.nodes_offset + (uint64_t)slot * RB_PAGE,
 				       RB_PAGE, true, false, &map) < 0)
 				return;
@@ -174,10 +180,11 @@ void control_reclaim(struct control *c, uint32_t slot)
 
 	if (control_ranges(region, &book.ranges, &book.n) < 0)
 		return;
-	reclaim_pool(region, &book, slot);
+	reclaim_pool(region, &book, slot, slot);
 	for (uint32_t other = 0; other < region->g.nodes; other++) {
 		if (other == slot || !is_free(region, other))
 			continue;
+		reclaim_pool(region, &book, other, slot);
 		punch_pair(region, &book, slot, other);
 		punch_pair(region, &book, other, slot);
 	}

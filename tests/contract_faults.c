@@ -1,6 +1,7 @@
 /* contract_faults.c: dead services and processes, hostile connections, access: F6, F15, F19, F23,
  * F24, F30. */
 #include "harness.h"
+#include "ringbus-inspect.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -254,9 +255,112 @@ static void F30_the_library_prints_nothing(void **state)
 	assert_int_equal(got, 0);
 }
 
+/* Pool memory that anybody has; *slots: that are not free. */
+static uint64_t pool_memory(unsigned *slots)
+{
+	struct ringbus_inspect *inspect;
+	struct ringbus_inspect_node node;
+	struct ringbus_inspect_pool pool;
+	uint32_t cursor = 0;
+	uint64_t bytes = 0;
+
+	ok(ringbus_inspect_open(&inspect, bus_port(), bus_directory()));
+	for (*slots = 0; ringbus_inspect_node_next(inspect, &cursor, &node) > 0;)
+		++*slots;
+	for (cursor = 0; ringbus_inspect_pool_next(inspect, &cursor, &pool) > 0;)
+		bytes += pool.bytes;
+	ringbus_inspect_close(inspect);
+	return bytes;
+}
+
+/* Keeps one of two payloads, leaves the other one unread. */
+static void F15_heir(uint64_t closes)
+{
+	struct ringbus_node *node = child_node(NULL);
+	struct ringbus_borrow *borrow;
+	struct ringbus_address own;
+	struct ringbus_message m;
+
+	child_ok(ringbus_node_address(node, &own));
+	flag_set(SLOT, own.slot);
+	flag_set(GENERATION, own.generation);
+	flag_set(READY, 2);
+	do
+		child_ok(ringbus_next(node, &m, RINGBUS_FOREVER));
+	while (m.kind == RINGBUS_NOTICE);
+	child_ok(ringbus_borrow(&m, &borrow));
+	flag_set(DONE, 1);
+	flag_wait(GO, 1);
+	if (closes) {
+		ringbus_release(borrow);
+		ringbus_node_close(node);
+	}
+	for (;;)
+		pause();
+}
+
+static void F15_testator(uint64_t unused)
+{
+	static uint8_t data[100000];
+	struct ringbus_node *node = child_node(NULL);
+	struct ringbus_address to;
+
+	flag_set(READY, 1);
+	flag_wait(READY, 2);
+	to = (struct ringbus_address){.slot = (uint32_t)flag_get(SLOT),
+				      .generation = (uint32_t)flag_get(GENERATION)};
+	for (int i = 0; i < 2; i++)
+		child_ok(ringbus_contact_address(node, &to, data, sizeof(data), 0));
+	for (;;)
+		pause();
+}
+
+/* The sender has the lower slot, so it is freed first. */
+static void memory_goes_back(bool heir_lives_on)
+{
+	struct ringbus_node *stays = node_open();
+	pid_t sender, receiver;
+	unsigned slots;
+
+	sender = child_start(F15_testator, 0);
+	flag_wait(READY, 1);
+	receiver = child_start(F15_heir, heir_lives_on);
+	flag_wait(DONE, 1);
+	assert_true(pool_memory(&slots) >= 200000);
+	assert_int_equal(slots, 3);
+	bus_kill();
+	child_kill(sender);
+	if (!heir_lives_on)
+		child_kill(receiver);
+	bus_serve(NULL); /* finds the dead and frees them */
+	while (pool_memory(&slots), slots > (heir_lives_on ? 2 : 1))
+		pause_briefly();
+	if (heir_lives_on) {
+		assert_true(pool_memory(&slots) >= 200000); /* it may still look at it */
+		flag_set(GO, 1);
+		while (pool_memory(&slots), slots > 1)
+			pause_briefly();
+		child_kill(receiver);
+	}
+	assert_int_equal(pool_memory(&slots), 0);
+	node_close(stays);
+}
+
+static void F15_memory_of_two_that_died_together_goes_back(void **state)
+{
+	memory_goes_back(false);
+}
+
+static void F15_memory_of_the_dead_goes_back_with_its_last_reader(void **state)
+{
+	memory_goes_back(true);
+}
+
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(F06_the_data_plane_survives_the_death_of_the_service),
 	BARE_TEST(F15_slots_and_subscriptions_of_the_dead_are_reclaimed_without_stale_messages),
+	BUS_TEST(F15_memory_of_two_that_died_together_goes_back),
+	BUS_TEST(F15_memory_of_the_dead_goes_back_with_its_last_reader),
 	BUS_TEST(F19_garbage_short_and_endless_requests_do_not_disturb_the_service),
 	BUS_TEST(F19_sizes_are_checked_before_anything_is_sent),
 	BUS_TEST(F23_another_user_cannot_join),
