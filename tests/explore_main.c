@@ -212,6 +212,7 @@ int main(int argc, char **argv)
 			run_scenario(s);
 	}
 	printf("%lu schedules in %.1f s\n", total, now() - start);
+	printf("ledger: schedules %lu\n", total);
 	printf("%u passed, %u failed, 0 skipped\n", passed, bad);
 	return bad > 0 || passed == 0;
 }

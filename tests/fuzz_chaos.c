@@ -412,6 +412,8 @@ static void nobody_crashes_while_a_stranger_writes_into_the_region(void **state)
 		one_round(round, first + round - 1);
 	flag_set(DONE, 1);
 	child_join_all();
+	ledger("regions-corrupted", (double)rounds);
+	ledger("words-overwritten", (double)flag_get(TALLY + 6));
 	print_message("%llu ms, %llu regions, %llu words overwritten; %llu errors told, %llu nodes "
 		      "lost "
 		      "their slot; undisturbed pairs: %llu messages accepted, %llu received\n",

@@ -440,6 +440,8 @@ static void run_episodes(uint64_t unused)
 		episode();
 		flag_set(2, e + 1);
 	}
+	ledger("hostile-loads", (double)n->loads);
+	ledger("loads-of-one-call", (double)n->worst);
 	print_message("%llu episodes, %llu operations (%llu failed), %llu loads, %llu lies; most "
 		      "loads of one: %llu (%s)\n",
 		      (unsigned long long)flag_get(2), (unsigned long long)n->operations,

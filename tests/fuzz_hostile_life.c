@@ -37,6 +37,7 @@ static void say(uint64_t episodes, const char *what)
 {
 	const struct hostile_counts *n = hostile_counts();
 
+	ledger("hostile-loads", (double)n->loads);
 	print_message("%s: %llu episodes, %llu operations (%llu failed), %llu loads, %llu lies; "
 		      "most loads of one: %llu (%s)\n",
 		      what, (unsigned long long)episodes, (unsigned long long)n->operations,

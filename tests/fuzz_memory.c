@@ -266,6 +266,7 @@ static void damage_of_the_file_kills_nobody(void **state)
 		flag_set(MESSAGES, 0);
 		for (uint64_t i = 0; i < rounds; i++)
 			one_round((enum kind)kind, splitmix(&random));
+		ledger("files-damaged", (double)rounds);
 		print_message("%-22s %llu times: %llu messages, %llu errors told; all calls "
 			      "-EFAULT after %llu us at most\n",
 			      names[kind], (unsigned long long)rounds,
@@ -335,6 +336,7 @@ static void holes_in_a_full_filesystem_kill_nobody(void **state)
 		snprintf(path, sizeof(path), "%s/%u.bus", bus_directory(), bus_port());
 		unlink(path);
 	}
+	ledger("files-damaged", (double)rounds);
 	print_message("full filesystem        %llu times: %llu messages, %llu errors told\n",
 		      (unsigned long long)rounds, (unsigned long long)flag_get(MESSAGES),
 		      (unsigned long long)flag_get(ERRORS));

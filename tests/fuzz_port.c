@@ -206,6 +206,7 @@ static void no_lie_of_a_service_is_believed(void **state)
 		child_kill(child);
 		flag_set(LISTENING, 0);
 	}
+	ledger("lies-of-a-service", (double)flag_get(LIES));
 	print_message("%zu lies told %llu times, none believed; refused after %llu ms at most, "
 		      "asked for 100\n",
 		      rb_array_size(lies), (unsigned long long)flag_get(LIES),
@@ -315,6 +316,7 @@ static void joins_go_on_in_a_flood_of_connections(void **state)
 		      (unsigned long long)times[n / 2] / 1000,
 		      (unsigned long long)times[n * 99 / 100] / 1000,
 		      (unsigned long long)times[n - 1] / 1000);
+	ledger("join-in-a-flood-max", (double)times[n - 1] / 1e6);
 	if (harness_number("HOSTILE_JUDGE", 0)) {
 		assert_true(times[n / 2] <= 100 * RB_MS);
 		assert_true(times[n - 1] <= 3 * RB_SECOND);

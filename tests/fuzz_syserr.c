@@ -402,7 +402,7 @@ static void of_nodes(const struct syserr_operation *operations, unsigned n)
 		total += syserr_everything(&operations[i]);
 		all_is_well(before);
 	}
-	print_message("%u failures in all\n", total);
+	ledger("failures-injected", total);
 }
 
 static void of_joining_and_leaving(void **state)
@@ -472,7 +472,7 @@ static void of_the_service(void **state)
 		total += syserr_everything(&operations[i]);
 		assert_in_range(files(), 2, 5);
 	}
-	print_message("%u failures in all\n", total);
+	ledger("failures-injected", total);
 	bus_expect_leftovers();
 }
 

@@ -106,6 +106,7 @@ static void no_word_is_loaded_twice_by_the_machine_code(void **state)
 	signal(SIGSEGV, SIG_DFL);
 	signal(SIGTRAP, SIG_DFL);
 	single_say("by traps");
+	ledger("accesses-trapped", (double)(reads + writes));
 	print_message("%llu reads, %llu writes trapped\n", (unsigned long long)reads,
 		      (unsigned long long)writes);
 	assert_true(reads > 100 && writes > 50);

@@ -31,6 +31,11 @@ uint64_t harness_number(const char *name, uint64_t fallback)
 	return text && *text ? strtoull(text, NULL, 0) : fallback;
 }
 
+void ledger(const char *name, double value)
+{
+	print_message("ledger: %s %.15g\n", name, value);
+}
+
 static void on_alarm(int number)
 {
 	static const char text[] = "watchdog: this test hangs\n";

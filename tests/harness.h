@@ -54,6 +54,8 @@ int harness_teardown(void **state);
 /* Seconds that one test may take at most; starts again from now. The environment's HARNESS_SLOW
  * multiplies it. */
 void watchdog(unsigned seconds);
+/* One figure of this run for the table of ledger.py; names are listed there. */
+void ledger(const char *name, double value);
 /* Number N from the environment, or fallback. */
 uint64_t harness_number(const char *name, uint64_t fallback);
 

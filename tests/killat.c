@@ -107,7 +107,7 @@ static void record(unsigned with, unsigned without)
 		fail_msg("%zu cases cannot be recorded", tally.failures);
 }
 
-static void run_jobs(const char *what)
+static void run_jobs(const char *what, const char *name)
 {
 	size_t n = job_count, done = tally.done[0] + tally.done[1], missed = tally.missed;
 	uint64_t begin = harness_now_ns();
@@ -122,6 +122,7 @@ static void run_jobs(const char *what)
 	missed = tally.missed - missed;
 	print_message("  %s: %zu, %zu never came to their place, %.1f s, %.0f a second\n", what,
 		      done, missed, seconds, (double)done / seconds);
+	ledger(name, (double)done);
 	job_count = 0;
 	if (tally.failures)
 		fail_msg("%zu failures, replay lines above", tally.failures);
@@ -204,11 +205,12 @@ static void a_process_killed_at_any_instruction_costs_the_others_nothing(void **
 	}
 	print_message("  %zu of %zu places of %s are taken\n", job_count, primary,
 		      all ? "all operations" : "send, receive and release");
+	ledger("instructions-killed-at", 100.0 * (double)job_count / (double)primary);
 	if (job_count < kills)
 		add_random(kills - job_count, MODE_KILL, 0, CASE_SERVICE);
 	images = harness_number("KILLAT_IMAGES", 12);
 	image_want((unsigned)images, kills);
-	run_jobs("killed");
+	run_jobs("killed", "kills-at-instructions");
 	print_message("  slot free again after SIGKILL, under this load: p50 %.2f, p99 %.2f, max "
 		      "%.2f ms\n",
 		      (double)latency_at(500) / 1e6, (double)latency_at(990) / 1e6,
@@ -233,7 +235,7 @@ static void a_process_stopped_at_any_instruction_delays_nobody_and_goes_on(void 
 			add_instructions(i, MODE_STOP);
 	add_random(harness_number("KILLAT_STOPS", 1000), MODE_STOP, 0,
 		   CASE_SERVICE | STATE_NO_STOP);
-	run_jobs("stopped and continued");
+	run_jobs("stopped and continued", "stops-at-instructions");
 	end_world();
 }
 
@@ -245,7 +247,7 @@ static void a_service_killed_or_stopped_at_any_instruction_stops_no_traffic(void
 	record(CASE_SERVICE, 0);
 	add_random(harness_number("KILLAT_SERVICE", 300), MODE_KILL, CASE_SERVICE, 0);
 	add_random(harness_number("KILLAT_SERVICE", 300) / 5, MODE_STOP, CASE_SERVICE, 0);
-	run_jobs("killed and stopped");
+	run_jobs("killed and stopped", "kills-of-the-service");
 	end_world();
 }
 
@@ -262,6 +264,8 @@ static void a_slot_is_free_again_within_milliseconds_after_a_death(void **state)
 	print_message("  SIGKILL to free slot: p50 %.2f, p99 %.2f, max %.2f ms (%zu times)\n",
 		      (double)latency_at(500) / 1e6, p99, (double)latency_at(1000) / 1e6,
 		      tally.latencies);
+	ledger("slot-free-p99", p99);
+	ledger("slot-free-max", (double)latency_at(1000) / 1e6);
 	end_world();
 	assert_int_equal(tally.failures, 0);
 	if (harness_number("KILLAT_JUDGE", 0) && p99 > 5)

@@ -265,6 +265,8 @@ void image_recover(uint64_t reapers, uint64_t dice)
 	print_message("  %u crash images recovered twice to the same bytes, %zu reapers killed on "
 		      "the way, %.1f s\n",
 		      all.count, killed, (double)(harness_now_ns() - begin) / 1e9);
+	ledger("crash-images", all.count);
+	ledger("reapers-killed", (double)killed);
 	image_want(0, 0);
 	if (tally.failures)
 		fail_msg("%zu images differ", tally.failures);

@@ -149,16 +149,20 @@ if build build-tests -Dbuildtype=debugoptimized; then
 	if [ "$mode" = full ]; then
 		export KILLAT_ALL=1 KILLAT_KILLS=70000 KILLAT_STOPS=6000
 		export KILLAT_SERVICE=3000 KILLAT_IMAGES=64 KILLAT_JUDGE=1
-		export STRESS_EACH=1000000 STOP_SECONDS=10 WAKE_ROUNDS=300000 KILL_ROUNDS=600 EXPLORE_SCALE=10
+		export STRESS_EACH=1000000 STOP_SECONDS=30 WAKE_ROUNDS=1500000 KILL_ROUNDS=600 EXPLORE_SCALE=10
+		export KILL_BUSES=40 SERVICE_KILLS=10000
 	fi
-	[ "$mode" = quick ] || run build-tests stress --suite stress
+	[ "$mode" = quick ] || run build-tests stress --suite stress --timeout-multiplier 4
 fi
 if [ "$mode" != quick ]; then
 	asan
 	tsan
 fi
 [ "$mode" != full ] || full
-say "done"
+say "done; figures of this run:"
+# shellcheck disable=SC2086
+python3 tests/ledger.py $logs | tee build-tests/ledger.txt
+[ "$mode" != full ] || echo "python3 tests/ledger.py --write tests/README.md$logs" >build-tests/ledger.sh
 # shellcheck disable=SC2086
 summary=$(python3 tests/tally.py $logs)
 printf '%s\n' "$summary" | sed '$d'

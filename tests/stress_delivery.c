@@ -172,6 +172,7 @@ static void run(unsigned senders, unsigned receivers, enum way way)
 		child_join(pid[i]);
 	flag_set(FINISH, 1);
 	child_join_all();
+	ledger("messages-checked", (double)senders * (double)load.messages * (double)receivers);
 	print_message("  %u x %llu messages to %u, all there, in order and intact, in %.1f s\n",
 		      senders, (unsigned long long)load.messages, receivers,
 		      (double)(harness_now_ns() - began) / 1e9);

@@ -1,7 +1,7 @@
 /* stress_service.c: the service is killed under load: no message is lost, the library reaps, a new
  * service adopts.
  *
- * SERVICE_MESSAGES: length of the stream (default 1000000).
+ * SERVICE_MESSAGES: length of the stream (default 1000000); SERVICE_KILLS: of the last test (200).
  */
 #include "harness.h"
 
@@ -59,15 +59,19 @@ no_message_is_lost_when_the_service_dies_and_new_nodes_join_after_its_restart(vo
 	take(node, next, total);
 	child_join_all();
 	pull_nothing(node);
+	ledger("messages-checked", (double)total);
 }
 
 static void the_service_may_be_killed_again_and_again(void **state)
 {
+	uint64_t kills = harness_number("SERVICE_KILLS", 200);
 	struct ringbus_node *node = node_open();
 	struct ringbus_event *event = single(node, "news");
 
-	for (int i = 0; i < 20; i++) {
+	for (uint64_t i = 0; i < kills; i++) {
 		struct ringbus_node *guest;
+
+		watchdog(60);
 
 		bus_kill();
 		bus_serve(NULL);
@@ -77,6 +81,7 @@ static void the_service_may_be_killed_again_and_again(void **state)
 		pull_text(guest, "x");
 		node_close(guest);
 	}
+	ledger("service-kills", (double)kills);
 }
 
 static void deaf_main(uint64_t unused)

@@ -150,6 +150,7 @@ static void run(unsigned count, bool stop)
 	flag_wait(PROGRESS + 1, sent);
 	ok(ringbus_contact_address(node, &quick_address, "end", 3, RINGBUS_SEND_MAX_NS));
 	child_join(quick);
+	ledger("messages-checked", (double)i + (double)sent * (count + 1));
 	print_message("  %llu messages went past it, %.0f a second", (unsigned long long)i, during);
 	print_message(seconds ? ", %.0f before\n" : "\n", before);
 	if (seconds)
@@ -241,6 +242,7 @@ static void a_sender_stopped_at_random_moments_disturbs_nobody_and_loses_nothing
 			next[m.event == event[1] ? 1 : 2]++;
 	assert_int_equal(next[1], flag_get(PROGRESS + 1));
 	assert_int_equal(next[2], flag_get(PROGRESS + 2));
+	ledger("messages-checked", (double)(next[1] + next[2]));
 }
 
 static const struct CMUnitTest tests[] = {

@@ -8,7 +8,7 @@
 #include <sched.h>
 #include <sys/epoll.h>
 
-enum { READY, GO };
+enum { READY, GO, SLEEPS, WAKES };
 enum way { BY_NEXT, BY_SIGNAL, BY_FD, BY_WAIT };
 
 static enum way way;
@@ -93,6 +93,18 @@ static void send_one(struct ringbus_node *node, const struct ringbus_address *to
 		child_ok(ringbus_contact_address(node, to, "x", 1, RINGBUS_SEND_MAX_NS));
 }
 
+/* Leaves; nothing but wake-ups has ended its sleeps. */
+static void leave(struct ringbus_node *node)
+{
+	struct ringbus_node_stats stats = {.size = sizeof(stats)};
+
+	child_ok(ringbus_node_stats(node, &stats));
+	child_check(stats.safety_wakes == 0);
+	flag_add(SLEEPS, stats.sleeps);
+	flag_add(WAKES, stats.wakes);
+	ringbus_node_close(node);
+}
+
 static void pong(uint64_t unused)
 {
 	struct ringbus_node_options o = sleepy;
@@ -112,7 +124,7 @@ static void pong(uint64_t unused)
 		sleep_for_one(node, epoll, &from);
 		send_one(node, &from);
 	}
-	ringbus_node_close(node);
+	leave(node);
 }
 
 static void ping(uint64_t index)
@@ -133,14 +145,14 @@ static void ping(uint64_t index)
 		send_one(node, &to);
 		sleep_for_one(node, epoll, &from);
 	}
-	ringbus_node_close(node);
+	leave(node);
 }
 
 static void run(enum way how, unsigned count, uint64_t share)
 {
 	uint64_t begin = harness_now_ns();
 
-	watchdog(120);
+	watchdog(900);
 	way = how;
 	peers = count;
 	rounds = 1 + harness_number("WAKE_ROUNDS", 100000) / share / count;
@@ -149,6 +161,10 @@ static void run(enum way how, unsigned count, uint64_t share)
 	for (unsigned i = 0; i < count; i++)
 		child_start(ping, i);
 	child_join_all();
+	ledger("sleeps", (double)flag_get(SLEEPS));
+	/* several senders may each wake a receiver that is about to wake */
+	if (count == 1 && (how == BY_NEXT || how == BY_WAIT))
+		ledger("wakes-per-sleep", (double)flag_get(WAKES) / (double)flag_get(SLEEPS));
 	print_message("  %.2f us a round trip\n",
 		      (double)(harness_now_ns() - begin) / 1000 / (double)(rounds * count));
 }
@@ -206,7 +222,7 @@ static void slow_reader(uint64_t unused)
 		memcpy(&value, m.data, sizeof(value));
 		child_check(value == i);
 	}
-	ringbus_node_close(node);
+	leave(node);
 }
 
 static void no_wake_up_is_lost_by_a_sender_that_waits_for_room(void **state)
@@ -215,7 +231,7 @@ static void no_wake_up_is_lost_by_a_sender_that_waits_for_room(void **state)
 	struct ringbus_event *event;
 	uint64_t data[64] = {0};
 
-	watchdog(120);
+	watchdog(900);
 	bus_serve(&spec);
 	rounds = harness_number("WAKE_ROUNDS", 100000);
 	event = single(node_open_with(&sleepy), "load");
@@ -224,6 +240,7 @@ static void no_wake_up_is_lost_by_a_sender_that_waits_for_room(void **state)
 	for (; data[0] < rounds; data[0]++)
 		ok(ringbus_emit(event, data, sizeof(data), RINGBUS_SEND_MAX_NS));
 	child_join_all();
+	ledger("sleeps", (double)flag_get(SLEEPS));
 }
 
 static const struct CMUnitTest tests[] = {

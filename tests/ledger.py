@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""The table "promise or row, test, figure of this run", from what the tests printed.
+
+    ledger.py FILE...                          prints the table; FILE: Meson's testlog.json, or a test's output
+    ledger.py --write tests/README.md FILE...  rewrites the table there; rows without a figure keep theirs
+
+A test prints lines `ledger: NAME VALUE`. `ledger.py --names ROOT` finds names that only the table or only the
+tests know. Counts are summed over all builds and tests of a run, figures are the worst of them.
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+
+SUM, MAX = "sum", "max"
+LINE = re.compile(r"ledger: ([a-z0-9-]+) ([0-9.e+-]+)\s*$", re.M)  # a test's last line may have come before it
+BEGIN, END = "<!-- ledger begin -->", "<!-- ledger end -->"
+HEAD = "| promise, row | what | test | figure of the last full run | commit |"
+
+# promise or row of the fault catalogue, name, what it counts, unit, how runs add up, test
+ROWS = (
+    ("P1 P2 4", "messages-checked", "messages checked: none lost, doubled, reordered, torn", "", SUM,
+     "`stress_delivery`, `stress_kill`, `stress_service`, `stress_stop`, `life_*`"),
+    ("P2 P4 1", "kills-at-instructions", "SIGKILLs at instructions of the library", "", SUM, "`killat`"),
+    ("P2 1", "instructions-killed-at", "of all executed instructions (by default: of send, receive, release)", "%", MAX,
+     "`killat`"),
+    ("P4 1", "kills-of-the-service", "SIGKILLs and stops at instructions of the service", "", SUM, "`killat`"),
+    ("P1 P2 P4 2", "kills-at-random", "SIGKILLs at random moments under traffic", "", SUM, "`stress_kill`"),
+    ("P4 3", "crash-images", "crash images recovered, each twice", "", SUM, "`killat`"),
+    ("P4 3", "reapers-killed", "reapers killed in the middle of a recovery", "", SUM, "`killat`"),
+    ("P4 6", "slot-free-p99", "SIGKILL to free slot, idle: p99", "ms", MAX, "`killat`"),
+    ("P4 6", "slot-free-max", "SIGKILL to free slot, idle: longest", "ms", MAX, "`killat`"),
+    ("P5 9", "stops-at-instructions", "stopped and continued at instructions: none declared dead", "", SUM,
+     "`killat`"),
+    ("P1 11", "service-kills", "service killed and restarted, every slot kept", "", SUM, "`stress_service`"),
+    ("P3 12", "hostile-loads", "loads from shared memory that may be lies", "", SUM,
+     "`fuzz_hostile`, `fuzz_hostile_life`"),
+    ("P3 15", "loads-of-one-call", "most loads of one call among lies", "", MAX, "`fuzz_hostile`"),
+    ("P3 13", "regions-corrupted", "regions corrupted under traffic", "", SUM, "`fuzz_chaos`"),
+    ("P3 13", "words-overwritten", "words overwritten under traffic", "", SUM, "`fuzz_chaos`"),
+    ("P3 14", "accesses-trapped", "accesses of the machine code trapped, no double read", "", SUM, "`fuzz_trap`"),
+    ("P1 16", "schedules", "schedules of the real code explored", "", SUM, "`explore`"),
+    ("P3 19", "failures-injected", "system calls and allocations that failed once", "", SUM, "`fuzz_syserr`"),
+    ("P1 22 23", "sleeps", "sleeps that only a wake-up could end, none lost", "", SUM, "`stress_wake`"),
+    ("P1 24", "wakes-per-sleep", "wake calls for each sleep", "", MAX, "`stress_wake`"),
+    ("P3 26", "lies-of-a-service", "lies of impostor services, none believed", "", SUM, "`fuzz_port`"),
+    ("P3 27", "join-in-a-flood-max", "longest join in a flood of connections", "ms", MAX, "`fuzz_port`"),
+    ("P3 28", "files-damaged", "region files truncated, punched or out of space", "", SUM, "`fuzz_memory`"),
+)
+
+
+def texts(path):
+    """Output of each test in a log."""
+    with open(path, encoding="utf-8", errors="replace") as f:
+        whole = f.read()
+    if not path.endswith(".json"):
+        return [whole]
+    logs = [json.loads(line) for line in whole.split("\n") if line.strip()]
+    return [log.get("stdout", "") + "\n" + log.get("stderr", "") for log in logs]
+
+
+def gather(paths):
+    how = {row[1]: row[4] for row in ROWS}
+    figures = {}
+    for path in paths:
+        try:
+            outputs = texts(path)
+        except (OSError, ValueError):  # tally.py says so
+            continue
+        for name, value in (found for text in outputs for found in LINE.findall(text)):
+            if name not in how:
+                raise SystemExit(f"ledger: nobody knows {name}")
+            old = figures.get(name)
+            value = float(value)
+            if old is not None:
+                value = old + value if how[name] == SUM else max(old, value)
+            figures[name] = value
+    return figures
+
+
+def shown(value, unit):
+    text = f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:.2f}"
+    return text.replace(",", " ") + (" " + unit if unit else "")
+
+
+def commit():
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "?"
+
+
+def old_cells(text):
+    """What stands in the table: figure and commit of each row, by what it counts."""
+    cells = {}
+    for line in text.split("\n"):
+        parts = [part.strip() for part in line.strip("| \n").split(" | ")]
+        if len(parts) == 5:
+            cells[parts[1]] = parts[3:]
+    return cells
+
+
+def write(path, figures):
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    before, rest = text.split(BEGIN)
+    old, after = rest.split(END)
+    cells = old_cells(old)
+    now = commit()
+    lines = [BEGIN, HEAD, "| --- | --- | --- | --- | --- |"]
+    for row, name, what, unit, _, test in ROWS:
+        figure, when = cells.get(what, ["not yet run", "none"])
+        if name in figures:
+            figure, when = shown(figures[name], unit), now
+        lines.append(f"| {row} | {what} | {test} | {figure} | {when} |")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(before + "\n".join(lines) + "\n" + END + after)
+
+
+def names(root):
+    """Names that only one side knows: the table, or the tests."""
+    known = {row[1] for row in ROWS}
+    printed, literals = set(), set()
+    folder = os.path.join(root, "tests")
+    for name in sorted(os.listdir(folder)):
+        if name.endswith((".c", ".h")):
+            with open(os.path.join(folder, name), encoding="utf-8") as f:
+                text = f.read()
+            printed |= set(re.findall(r'\bledger\("([^"]+)"', text)) | set(re.findall(r"ledger: ([a-z-]+) ", text))
+            literals |= set(re.findall(r'"([a-z0-9-]+)"', text))
+    wrong = [f"{name}: not in ROWS" for name in sorted(printed - known)]
+    wrong += [f"{name}: printed by no test" for name in sorted(known - printed - literals)]
+    print("\n".join(wrong) or f"{len(known)} figures")
+    return 1 if wrong else 0
+
+
+def main(arguments):
+    if arguments[:1] == ["--names"]:
+        return names(arguments[1])
+    if arguments[:1] == ["--write"]:
+        write(arguments[1], gather(arguments[2:]))
+        return 0
+    figures = gather(arguments)
+    for row, name, what, unit, _, test in ROWS:
+        if name in figures:
+            print(f"{row:<11}{shown(figures[name], unit):>16}  {what} ({test.replace('`', '')})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
