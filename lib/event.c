@@ -280,6 +280,11 @@ int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node
 	}
 	if (r == 0)
 		r = create_locked(e, &o, s, old, audience);
+	if (r == -EEXIST || r == -ENFILE) {
+		/* its creator may be dead and not yet reaped */
+		control_reap_all(node->region, node_control_deadline(node));
+		r = create_locked(e, &o, s, old, audience);
+	}
 	if (r < 0 && s && e->subscription != s)
 		free(s);
 	pthread_mutex_unlock(&node->events_lock);
