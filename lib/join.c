@@ -11,6 +11,7 @@
 #include "wire.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -23,6 +24,7 @@
 #define JOIN_LIVE_TRIES 100
 #define JOIN_PUSHED_OUT 20
 #define JOIN_SHORT_NS (100 * RB_MS)
+#define JOIN_HANGUP_NS (100 * RB_MS)
 
 struct join {
 	const struct join_request *request;
@@ -161,7 +163,9 @@ static int join_verify(struct join *j, struct region *region, const struct wire_
 	}
 	if (peer_proof_holder(region, offset) != 0)
 		return 0;
-	/* A service in a flood of connections gives up some, and its proof with them. */
+	/* A service in a flood of connections gives up some, and its proof with them; one that dies
+	 * loses both, in any order. The end of the connection may come a moment later. */
+	port_wait(fd, POLLIN, rb_min(j->deadline_ns, rb_deadline_ns(JOIN_HANGUP_NS)));
 	if (port_read(fd, &byte, 1) != -EAGAIN && j->pushed_out++ < JOIN_PUSHED_OUT) {
 		rb_fail(-EACCES, "the service on port %u hangs up before it can be trusted",
 			j->port);

@@ -16,9 +16,10 @@
 
 static void conn_close(struct ringbus_service *s, struct service_conn *c)
 {
+	/* First the connection: whoever finds our proof gone can see that we have hung up. */
+	close(c->fd);
 	if (c->held != 0)
 		peer_proof_drop(s->region, c->held);
-	close(c->fd);
 	memset(c, 0, sizeof(*c));
 }
 
