@@ -2,6 +2,9 @@
 """Puts small faults into a copy of the tree, one at a time, and says whether the tests find them.
 
     mutants.py [--only NAME]... [--jobs N] [--list]
+    mutants.py --changed [--seconds N]
+
+--changed takes a few: of files that the last commits or the working tree changed, else drawn by the name of the commit.
 
 The faults stand in mutants.txt, see its head. Every build and run happens in a scratch directory. Exit code 1: a mutant
 survived, its text is not found exactly once, it does not compile, or the tree itself does not pass.
@@ -11,6 +14,7 @@ import concurrent.futures
 import fnmatch
 import os
 import queue
+import random
 import re
 import shutil
 import subprocess
@@ -74,6 +78,26 @@ def mutate(text, mutant):
     return text[:begin + at.start()] + mutant.get("new", "") + text[begin + at.end():]
 
 
+def git(*arguments):
+    try:
+        done = subprocess.run(["git", "-C", ROOT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              text=True, check=False)
+        return done.stdout.split() if done.returncode == 0 else []
+    except OSError:
+        return []
+
+
+def choose_changed(mutants, most=4):
+    """At most so many, those of changed files first; cheap ones, which need no more than the explorer."""
+    cheap = [mutant for mutant in mutants if mutant.get("by", "").startswith("explore ")]
+    changed = set(git("diff", "--name-only", "HEAD")) | set(git("diff", "--name-only", "HEAD~3", "HEAD"))
+    seed = (git("rev-parse", "HEAD") or [str(time.time_ns())])[0]
+    print(f"mutants of {', '.join(sorted(changed & {m['file'] for m in cheap})) or 'no changed file'}, drawn by {seed}")
+    random.Random(seed).shuffle(cheap)
+    cheap.sort(key=lambda mutant: mutant["file"] not in changed)
+    return cheap[:most]
+
+
 class Tree:
     """A copy of the sources with a build of its own."""
 
@@ -93,7 +117,9 @@ class Tree:
     def test(self, by):
         """None if it passes, else how it fails."""
         program, *arguments = by.split()
-        targets = ["tests/explore"] if program == "explore" else []
+        targets = [f"tests/{program}"]
+        if program != "explore":
+            targets += ["tools/ringbusd", "tools/shm-inspect"]
         self.run(["ninja", "-C", self.build, *targets])
         environment = dict(os.environ, RINGBUSD=f"{self.build}/tools/ringbusd", RINGBUS_TOOLS=f"{self.build}/tools",
                            RINGBUS_SOURCE=self.source, RINGBUS_BUILD=self.build)
@@ -121,7 +147,7 @@ class Tree:
                 f.write(before)
 
 
-def try_all(mutants, jobs, scratch):
+def try_all(mutants, jobs, scratch, deadline):
     trees = queue.Queue()
     for i in range(jobs):
         trees.put(Tree(os.path.join(scratch, str(i))))
@@ -135,6 +161,10 @@ def try_all(mutants, jobs, scratch):
     def one(mutant):
         tree = trees.get()
         start = time.monotonic()
+        if start > deadline:
+            trees.put(tree)
+            print(f"no time   {mutant['name']}")
+            return None
         try:
             how = tree.try_mutant(mutant)
             verdict = f"killed    {mutant['name']}: {how}" if how else f"SURVIVED  {mutant['name']} ({mutant['by']})"
@@ -154,12 +184,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", action="append", help="a name or pattern; may be repeated")
     parser.add_argument("--jobs", type=int, default=1, help="builds and runs at a time (1)")
+    parser.add_argument("--changed", action="store_true", help="a few, of changed files if there are any")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no mutant after so long")
     parser.add_argument("--list", action="store_true", help="names only, after a check that each text is found")
     options = parser.parse_args()
     mutants = read_list(os.path.join(ROOT, "tests", "mutants.txt"))
     if options.only:
         mutants = [mutant for mutant in mutants
                    if any(fnmatch.fnmatch(mutant["name"], pattern) for pattern in options.only)]
+    deadline = time.monotonic() + options.seconds
+    if options.changed:
+        mutants = choose_changed(mutants)
     broken = 0
     for mutant in mutants:
         try:
@@ -178,12 +213,13 @@ def main():
             print(f"equivalent {mutant['name']}: {mutant['equivalent']}".replace("\n", " "))
     scratch = tempfile.mkdtemp(prefix="ringbus-mutants-")
     try:
-        killed = try_all(todo, min(options.jobs, max(1, len(todo))), scratch)
+        killed = try_all(todo, min(options.jobs, max(1, len(todo))), scratch, deadline)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    print(f"{sum(killed)} of {len(todo)} mutants killed, {len(mutants) - len(todo)} equivalent")
-    print(f"{sum(killed)} passed, {len(todo) - sum(killed)} failed, 0 skipped")
-    return 0 if all(killed) and killed else 1
+    killed = [verdict for verdict in killed if verdict is not None]
+    print(f"{sum(killed)} of {len(killed)} mutants killed, {len(mutants) - len(todo)} equivalent")
+    print(f"{sum(killed)} passed, {len(killed) - sum(killed)} failed, 0 skipped")
+    return 0 if all(killed) and (killed or options.changed) else 1
 
 
 if __name__ == "__main__":
