@@ -45,6 +45,8 @@ ROWS = (
     ("P1 22 23", "sleeps", "sleeps that only a wake-up could end, none lost", "", SUM, "`stress_wake`"),
     ("P1 24", "wakes-per-sleep", "wake calls for each sleep", "", MAX, "`stress_wake`"),
     ("P5 25 F1", "pids-used-again", "process ids used again at once, none mistaken", "", SUM, "`life_death`"),
+    ("P5 9 F2", "descriptors-closed", "all descriptors closed under traffic: nobody dead, nothing lost", "", SUM,
+     "`life_fd`"),
     ("P4 A11", "groups-killed", "whole buses killed at once, restarted without help", "", SUM, "`life_death`"),
     ("P4 A11", "restart-median", "kill of all to first message of the new bus: median", "ms", MAX, "`life_death`"),
     ("P4 30 F9", "join-cycles", "joins that ended by leaving or a kill: no descriptor, mapping, page left", "", SUM,

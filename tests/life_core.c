@@ -19,6 +19,15 @@ enum { READY, GO, VICTIM = 20 };
 enum { TOUCHED = 64 << 20 };
 static const char private_text[] = "what is private may be in the core";
 
+/* Mappings of files are to be dumped too: shared memory with a name is one. */
+static void dump_everything(void)
+{
+	int fd = open("/proc/self/coredump_filter", O_WRONLY | O_CLOEXEC);
+
+	child_check(fd >= 0 && write(fd, "0x7f", 4) == 4);
+	close(fd);
+}
+
 static void crash_main(uint64_t unused)
 {
 	struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
@@ -28,6 +37,7 @@ static void crash_main(uint64_t unused)
 	child_check(memory && chdir(bus_directory()) == 0);
 	child_check(setrlimit(RLIMIT_CORE, &all) == 0);
 	child_check(prctl(PR_SET_DUMPABLE, 1) == 0);
+	dump_everything();
 	for (size_t i = 0; i + sizeof(private_text) < TOUCHED; i += 4096)
 		memcpy(memory + i, private_text, sizeof(private_text));
 	note_address(VICTIM, node);

@@ -129,7 +129,7 @@ full() {
 if build build-tests -Dbuildtype=debugoptimized; then
 	if [ "$mode" = full ]; then
 		export HOSTILE_LOADS=24000000 CHAOS_ROUNDS=100000 MEMORY_ROUNDS=300 HOSTILE_JUDGE=1
-		export PIDREUSE_ROUNDS=10000 GROUP_ROUNDS=300 BELL_ROUNDS=20000 CYCLES=100000
+		export PIDREUSE_ROUNDS=10000 GROUP_ROUNDS=300 CLOSE_ROUNDS=5000 BELL_ROUNDS=20000 CYCLES=100000
 	fi
 	run build-tests style --suite style
 	run build-tests quick --suite quick
