@@ -147,6 +147,63 @@ static int hold_control_lock(void)
 	return fd;
 }
 
+static void an_address_is_checked_before_anything_is_sent(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = node_open();
+	struct ringbus_address to = node_address(b), self = node_address(a);
+	uint64_t count = 0;
+
+	/* the second time its ring is open, which is another path */
+	for (int i = 0; i < 2; i++) {
+		to.generation++;
+		fails(ringbus_contact_address(a, &to, "x", 1, 0), -ESRCH);
+		fails(ringbus_signal_address(a, &to), -ESRCH);
+		to.generation--;
+		ok(ringbus_contact_address(a, &to, "x", 1, 0));
+		pull_text(b, "x");
+	}
+	fails(ringbus_signal_address(a, &self), -EINVAL);
+	self.slot = 250;
+	self.generation = 0;
+	fails(ringbus_contact_address(a, &self, "x", 1, 0), -ESRCH);
+	fails(ringbus_signal_address(a, &self), -ESRCH);
+	self.slot = UINT32_MAX;
+	fails(ringbus_contact_address(a, &self, "x", 1, 0), -ESRCH);
+	fails(ringbus_signal_address(a, &self), -ESRCH);
+	fails(ringbus_signal_wait(b, &count, 0), -EAGAIN);
+}
+
+static void a_loan_is_of_its_node_and_does_not_grow(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = node_open();
+	struct ringbus_event *event = single(a, "news");
+	struct ringbus_address to = node_address(b);
+	struct ringbus_loan loan;
+
+	ok(ringbus_loan(b, 5, &loan, 0));
+	fails(ringbus_emit_loan(event, &loan, 0), -EINVAL);
+	to = node_address(a);
+	loan.size = 6;
+	fails(ringbus_contact_loan(b, &to, &loan, 0), -EINVAL);
+	loan.size = 5;
+	memcpy(loan.data, "hello", 5);
+	ok(ringbus_contact_loan(b, &to, &loan, 0));
+	pull_text(a, "hello");
+}
+
+static void a_handle_to_an_event_that_was_does_not_lead_to_its_successor(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = node_open();
+	struct ringbus_event *event = single(a, "news"), *old = subscribe(b, "news");
+
+	fails(ringbus_emit(old, "x", 1, 0), -EPERM);
+	ok(ringbus_event_dissolve(event));
+	fails(ringbus_emit(old, "x", 1, 0), -ENOENT);
+	event = multi(a, "news");
+	fails(ringbus_emit(old, "x", 1, 0), -ENOENT);
+	assert_int_equal(ringbus_emit(event, "x", 1, 0), 0);
+}
+
 static void a_held_control_lock_delays_control_calls_to_their_deadline_and_no_message(void **state)
 {
 	struct ringbus_node_options o = options();
@@ -352,6 +409,9 @@ static const struct CMUnitTest tests[] = {
 	BARE_TEST(a_pool_in_use_is_eagain_and_etimedout),
 	BARE_TEST(who_holds_a_loan_back_is_named),
 	BUS_TEST(a_loan_that_cannot_be_sent_stays_with_the_caller),
+	BUS_TEST(an_address_is_checked_before_anything_is_sent),
+	BUS_TEST(a_loan_is_of_its_node_and_does_not_grow),
+	BUS_TEST(a_handle_to_an_event_that_was_does_not_lead_to_its_successor),
 	BUS_TEST(a_held_control_lock_delays_control_calls_to_their_deadline_and_no_message),
 	BUS_TEST(a_kernel_without_what_is_needed_is_enotsup),
 	BUS_TEST(a_region_that_cannot_be_mapped_is_enomem),

@@ -313,7 +313,7 @@ static unsigned empty_directory(bool show)
 
 int harness_setup_bare(void **state)
 {
-	watchdog(60);
+	watchdog((unsigned)harness_number("HARNESS_WATCHDOG", 60));
 	memset(&bus, 0, sizeof(bus));
 	snprintf(bus.directory, sizeof(bus.directory), "/dev/shm/ringbus-test-XXXXXX");
 	if (!mkdtemp(bus.directory))

@@ -123,6 +123,7 @@ class Tree:
         self.run(["ninja", "-C", self.build, *targets])
         environment = dict(os.environ, RINGBUSD=f"{self.build}/tools/ringbusd", RINGBUS_TOOLS=f"{self.build}/tools",
                            RINGBUS_SOURCE=self.source, RINGBUS_BUILD=self.build)
+        environment.setdefault("HARNESS_WATCHDOG", "20")  # what hangs is found all the same
         try:
             done = subprocess.run([f"{self.build}/tests/{program}", *arguments], env=environment, text=True,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", timeout=SECONDS,
