@@ -80,15 +80,24 @@ def options_of_ringbusd_are_documented(bus):
     assert there == told, "--help has %s more, README has %s more" % (there - told, told - there)
 
 
+def anchors_of(text):
+    return {re.sub(r"[^a-z0-9 -]", "", head.lower()).replace(" ", "-")
+            for head in re.findall(r"^#+ (.*)$", text, re.M)}
+
+
 def links_lead_somewhere(bus):
     text = readme()
-    anchors = {re.sub(r"[^a-z0-9 -]", "", head.lower()).replace(" ", "-")
-               for head in re.findall(r"^#+ (.*)$", text, re.M)}
     for target in re.findall(r"\]\(([^)]+)\)", text):
-        if target.startswith("#"):
-            assert target[1:] in anchors, target
-        elif "://" not in target:
-            assert os.path.exists(os.path.join(SOURCE, target)), target
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        there = text
+        if path:
+            assert os.path.exists(os.path.join(SOURCE, path)), target
+        if path and anchor:
+            with open(os.path.join(SOURCE, path), encoding="utf-8") as f:
+                there = f.read()
+        assert not anchor or anchor in anchors_of(there), target
 
 
 main([
