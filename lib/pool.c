@@ -46,21 +46,50 @@ bool pool_place_read(const struct layout_pool_extent *e, struct pool_place *plac
 	       pool_place_shape(place, where & (RB_PAGE - 1));
 }
 
-uint64_t pool_extent_bytes(uint64_t size, uint64_t limit, uint32_t *class_)
+static unsigned slab_shift(uint64_t size)
 {
-	uint32_t shift = POOL_SHIFT_MIN;
+	return size <= 1u << POOL_SHIFT_MIN ? POOL_SHIFT_MIN
+					    : 64 - (unsigned)__builtin_clzll(size - 1);
+}
+
+/* Extents of a slab class have 1 MiB, or an eighth of what there is if that is more, so that the
+ * table lasts for a pool of any size; in a small pool an eighth of it. */
+void pool_plan(const struct pool *p, uint64_t size, struct pool_place *place)
+{
+	uint64_t bytes = rb_min(rb_max(1ull << 20, p->payload_bytes / 8), p->limit_bytes / 8);
+	unsigned shift = slab_shift(size);
+	uint32_t class_ = 1 + shift;
 	uint64_t chunks;
 
 	if (size > 1ull << POOL_SHIFT_MAX) {
-		*class_ = POOL_CLASS_BIG;
-		return rb_align_up(size, RB_PAGE) + RB_PAGE;
+		class_ = POOL_CLASS_BIG;
+		place->bytes = rb_align_up(size, RB_PAGE) + RB_PAGE;
+	} else {
+		chunks = rb_max(1, bytes >> shift);
+		place->bytes =
+			rb_align_up((chunks << shift) + rb_align_up(chunks * LAYOUT_MASK_WORDS *
+									    sizeof(struct shm_word),
+								    RB_PAGE),
+				    RB_PAGE);
 	}
-	while (size > 1ull << shift)
-		shift++;
-	*class_ = 1 + shift;
-	/* about 1 MiB, or an eighth of a small pool; at least one chunk */
-	chunks = rb_max(1, rb_min(1ull << 20, limit / 8) >> shift);
-	return rb_align_up((chunks << shift) + rb_align_up(chunks * 32, RB_PAGE), RB_PAGE);
+	pool_place_shape(place, class_);
+}
+
+static uint64_t cost(const struct pool *p, uint64_t bytes, bool is_big)
+{
+	return is_big ? rb_max(bytes, p->limit_bytes / LAYOUT_POOL_EXTENTS) : bytes;
+}
+
+uint64_t pool_cost(const struct pool *p, uint64_t id)
+{
+	return cost(p, pool_chunk_bytes(p, id), p->extents[pool_id_extent(id)].shift == 0);
+}
+
+uint64_t pool_cost_of(const struct pool *p, uint64_t size)
+{
+	if (size > 1ull << POOL_SHIFT_MAX)
+		return cost(p, rb_align_up(size, RB_PAGE), true);
+	return 1ull << slab_shift(size);
 }
 
 static bool push(struct pool_stack *s, uint64_t id)
@@ -116,7 +145,7 @@ int pool_add(struct pool *p, uint32_t index, const struct pool_place *place, uin
 		s->capacity = need;
 	}
 	e->map = map;
-	p->extent_bytes += place->bytes;
+	p->payload_bytes += pool_place_payload(place);
 	return 0;
 }
 
@@ -165,8 +194,7 @@ static uint64_t take_at(struct pool_stack *s, size_t i)
 
 static bool take_slab(struct pool *p, uint64_t size, uint64_t *id)
 {
-	unsigned shift = size <= 1u << POOL_SHIFT_MIN ? POOL_SHIFT_MIN
-						      : 64 - (unsigned)__builtin_clzll(size - 1);
+	unsigned shift = slab_shift(size);
 	struct pool_stack *s = &p->free[shift - POOL_SHIFT_MIN];
 
 	while (s->count > 0) {
@@ -234,7 +262,7 @@ static bool is_borrowed(struct pool *p, uint64_t id, uint64_t *borrowed)
 
 		any |= mask != 0;
 		for (; mask && borrowed; mask &= mask - 1)
-			borrowed[w * 64 + (unsigned)__builtin_ctzll(mask)] += e->place.chunk_bytes;
+			borrowed[w * 64 + (unsigned)__builtin_ctzll(mask)] += pool_cost(p, id);
 	}
 	return any;
 }
@@ -315,7 +343,7 @@ void pool_remove(struct pool *p, uint32_t index)
 		if (pool_id_extent(s->ids[i]) != index)
 			s->ids[kept++] = s->ids[i];
 	s->count = kept;
-	p->extent_bytes -= e->place.bytes;
+	p->payload_bytes -= pool_place_payload(&e->place);
 	free(e->chunks);
 	*e = (struct pool_extent){.place.serial = e->place.serial};
 }

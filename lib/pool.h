@@ -87,12 +87,21 @@ struct pool {
 	struct pool_stack free[POOL_STACKS];
 	struct pool_stack parked;
 	uint64_t limit_bytes;
-	uint64_t extent_bytes; /* of all extents */
+	uint64_t payload_bytes; /* room for payload in all extents */
 	uint32_t hot; /* chunks taken sooner than cooled() wants, since the sender looked */
 };
 
-/* Bytes that an extent for payloads of `size` needs; *class_ for its entry. */
-uint64_t pool_extent_bytes(uint64_t size, uint64_t limit, uint32_t *class_);
+/* Shapes a new extent for payloads of `size`, but for its place: bytes, class, chunks. */
+void pool_plan(const struct pool *p, uint64_t size, struct pool_place *place);
+rb_inline uint64_t pool_place_payload(const struct pool_place *place)
+{
+	return place->bytes - place->bits_bytes;
+}
+/* What a chunk costs of the pool's limit: its bytes, or, for one that fills an extent, its part of
+ * the table of extents, whichever is more. */
+uint64_t pool_cost(const struct pool *p, uint64_t id);
+/* The same for a payload of `size` that has no chunk yet. */
+uint64_t pool_cost_of(const struct pool *p, uint64_t size);
 /* Enters a mapped extent. keep: which chunks are in use, told by the caller afterwards with
  * pool_hold(). -ENOMEM. */
 int pool_add(struct pool *p, uint32_t index, const struct pool_place *place, uint8_t *map,

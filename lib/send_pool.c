@@ -29,7 +29,8 @@ static void note(struct ringbus_node *node, struct link_tx *tx, uint64_t end, ui
 {
 	tx->sent[(tx->sent_first + tx->sent_count++) & (tx->sent_capacity - 1)] =
 		(struct sent_chunk){.end = end, .id = id};
-	tx->sent_bytes += pool_chunk_bytes(&node->pool, id);
+	tx->sent_bytes += pool_cost(&node->pool, id);
+	node->sent_bytes += pool_cost(&node->pool, id);
 	node->holders[tx->slot / 64] |= 1ull << tx->slot % 64;
 	pool_hold(&node->pool, id);
 }
@@ -45,7 +46,8 @@ static void drop_first(struct ringbus_node *node, struct link_tx *tx)
 
 	tx->sent_first = (tx->sent_first + 1) & (tx->sent_capacity - 1);
 	tx->sent_count--;
-	tx->sent_bytes -= pool_chunk_bytes(&node->pool, id);
+	tx->sent_bytes -= pool_cost(&node->pool, id);
+	node->sent_bytes -= pool_cost(&node->pool, id);
 	pool_drop(&node->pool, id);
 }
 
@@ -156,6 +158,7 @@ static rb_cold void forget_pool(struct ringbus_node *node)
 		node->tx[s]->sent_count = 0;
 		node->tx[s]->sent_bytes = 0;
 	}
+	node->sent_bytes = 0;
 	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++)
 		region_unmap(node->region, node->pool.extents[i].map,
 			     node->pool.extents[i].place.bytes);
@@ -234,7 +237,7 @@ int send_pool_shrink(struct ringbus_node *node, uint64_t bytes)
 	if (r < 0)
 		return r;
 	while ((bytes == 0 || pool_unused_entry(&node->pool) < 0 ||
-		node->pool.extent_bytes + bytes > node->pool.limit_bytes + RB_PAGE) &&
+		node->pool.payload_bytes + bytes > node->pool.limit_bytes) &&
 	       (index = pool_idle_extent(&node->pool, 0)) >= 0)
 		remove_extent(node, (uint32_t)index);
 	control_unlock(&c);
@@ -247,22 +250,21 @@ static int grow(struct ringbus_node *node, uint64_t size, uint64_t lock_deadline
 	struct pool *p = &node->pool;
 	struct pool_place place = {0};
 	struct control c;
-	uint32_t class_;
+	uint64_t payload;
 	int index, r;
 	void *map;
 
-	place.bytes = pool_extent_bytes(size, p->limit_bytes, &class_);
-	if (p->extent_bytes + place.bytes > p->limit_bytes + RB_PAGE || pool_unused_entry(p) < 0) {
-		r = send_pool_shrink(node, place.bytes);
+	pool_plan(p, size, &place);
+	payload = pool_place_payload(&place);
+	if (p->payload_bytes + payload > p->limit_bytes || pool_unused_entry(p) < 0) {
+		r = send_pool_shrink(node, payload);
 		if (r < 0)
 			return r;
 	}
 	index = pool_unused_entry(p);
-	if (index < 0 ||
-	    p->extent_bytes + place.bytes > rb_max(p->limit_bytes, place.bytes) + RB_PAGE)
+	if (index < 0 || p->payload_bytes + payload > rb_max(p->limit_bytes, payload))
 		return -EAGAIN;
 	place.serial = (p->extents[index].place.serial + 1) & 0xffff;
-	pool_place_shape(&place, class_);
 	r = control_lock(&c, node->region, lock_deadline_ns);
 	if (r < 0)
 		return r;
@@ -271,7 +273,7 @@ static int grow(struct ringbus_node *node, uint64_t size, uint64_t lock_deadline
 		r = region_map(node->region, place.offset, place.bytes, true, false, &map);
 	if (r == 0) {
 		memset(map, 0, place.bits_bytes); /* no bit of an earlier use of this range */
-		r = pool_add(p, (uint32_t)index, &place, map, class_);
+		r = pool_add(p, (uint32_t)index, &place, map, place.class_);
 		if (r < 0)
 			region_unmap(node->region, map, place.bytes);
 	}
@@ -282,7 +284,7 @@ static int grow(struct ringbus_node *node, uint64_t size, uint64_t lock_deadline
 		KILL_POINT("X_POOL_BYTES");
 		/* sync EXTENT sender: space and size before its name; pairs EXTENT receiver in
 		 * pool_place_read() */
-		shm_store_release(&p->table[index].where, place.offset | class_);
+		shm_store_release(&p->table[index].where, place.offset | place.class_);
 	}
 	control_unlock(&c);
 	if (r == 0)
@@ -354,13 +356,13 @@ static rb_noinline void widen(struct ringbus_node *node, uint64_t size)
 {
 	uint64_t now = rb_now_ns(), since = now - node->widened_ns;
 	uint64_t most = rb_min(node->pool.limit_bytes / 4, WIDEN_BYTES);
-	uint32_t class_;
+	struct pool_place place = {0};
 
 	node->pool.hot = 0;
 	node->widened_ns = now;
+	pool_plan(&node->pool, size, &place);
 	if (since > WIDEN_NS || pool_unused_entry(&node->pool) < 0 ||
-	    node->pool.extent_bytes + pool_extent_bytes(size, node->pool.limit_bytes, &class_) >
-		    most)
+	    node->pool.payload_bytes + pool_place_payload(&place) > most)
 		return;
 	grow(node, size, 0); /* or not: somebody holds the lock, or there is no space */
 }
@@ -423,24 +425,34 @@ int send_pool_take(struct ringbus_node *node, uint64_t size, uint64_t *id)
 	return r;
 }
 
+/* A receiver may get more while what it holds then (sent and not given back, or borrowed) is not
+ * more than what nobody holds then. So one that never reads gets half of the pool, another half of
+ * the rest, and so on: however many there are, something is left; and n that take in turns get
+ * pool / (n + 1) each. A chunk that several hold counts for each. One message, at least, for who
+ * holds nothing. */
+static bool is_share(const struct ringbus_node *node, uint64_t held, uint64_t all, uint64_t bytes)
+{
+	return held == 0 ||
+	       held + all + 2 * pool_cost_of(&node->pool, bytes) <= node->pool.limit_bytes;
+}
+
 static rb_noinline bool within_share(struct ringbus_node *node, struct link_tx *tx, uint64_t bytes)
 {
 	uint64_t borrowed[LAYOUT_NODES_MAX] = {0};
-	unsigned holders = 1;
+	uint64_t all = 0;
 
-	send_pool_reclaim(node, tx);
+	reclaim_all(node);
 	pool_unpark(&node->pool, borrowed);
 	for (uint32_t s = 0; s < node->region->g.nodes; s++)
-		holders +=
-			s != tx->slot && ((node->tx[s] && node->tx[s]->sent_bytes) || borrowed[s]);
-	return tx->sent_bytes + borrowed[tx->slot] + bytes <=
-	       rb_max(bytes, node->region->g.pool_bytes / (holders + 1));
+		all += borrowed[s];
+	return is_share(node, tx->sent_bytes + borrowed[tx->slot], node->sent_bytes + all, bytes);
 }
 
 bool send_pool_quota(struct ringbus_node *node, struct link_tx *tx, uint64_t bytes)
 {
-	if (rb_likely(tx->sent_bytes + bytes <= node->region->g.pool_bytes / 8 &&
+	/* what was sent, as last seen, is at least what is held */
+	if (rb_likely(is_share(node, tx->sent_bytes, node->sent_bytes, bytes) &&
 		      node->pool.parked.count == 0))
-		return true; /* far from any share */
+		return true;
 	return within_share(node, tx, bytes);
 }

@@ -3,6 +3,8 @@
  */
 #include "harness.h"
 
+#include "layout.h"
+
 enum { GO, READY, SIGNALS, FINISHED };
 
 /* ---- rings ---- */
@@ -57,15 +59,15 @@ static void a_full_ring_overwrites_nothing_for_any_size_at_any_place(void **stat
 
 /* ---- payload memory ---- */
 
-/* How many pooled messages of 4 KiB one receiver gets until it must read. */
-static unsigned send_until_full(struct ringbus_node *from, struct ringbus_node *to)
+/* How many pooled messages of `size` one receiver gets until it must read. */
+static unsigned send_until_full(struct ringbus_node *from, struct ringbus_node *to, size_t size)
 {
-	static const uint8_t data[4096];
+	static const uint8_t data[70000];
 	struct ringbus_address address = node_address(to);
 	unsigned n = 0;
 	int rc;
 
-	while ((rc = ringbus_contact_address(from, &address, data, sizeof(data), 0)) >= 0)
+	while ((rc = ringbus_contact_address(from, &address, data, size, 0)) >= 0)
 		n++;
 	fails(rc, -EAGAIN);
 	return n;
@@ -80,10 +82,12 @@ static void drain(struct ringbus_node *node, unsigned n)
 	pull_nothing(node);
 }
 
-static void a_receiver_that_reads_nothing_holds_its_share_and_no_more(void **state)
+enum { HOGS = 5 };
+
+/* Receivers that read nothing, in a pool of so many messages; one that reads goes on. */
+static void hogs_leave_room(uint64_t pool_bytes, size_t size, unsigned messages)
 {
-	enum { POOL = 1 << 20, CHUNK = 4096, HOGS = 2 };
-	struct bus_spec spec = {.nodes = 8, .ring_bytes = 16384, .pool_bytes = POOL};
+	struct bus_spec spec = {.nodes = 8, .ring_bytes = 16384, .pool_bytes = pool_bytes};
 	struct ringbus_node *sender, *hog[HOGS], *good;
 
 	bus_serve(&spec);
@@ -91,18 +95,26 @@ static void a_receiver_that_reads_nothing_holds_its_share_and_no_more(void **sta
 	good = node_open();
 	for (unsigned i = 0; i < HOGS; i++)
 		hog[i] = node_open();
-	/* n receivers hold some: each pool / (n + 1) */
+	/* each half of what is left */
 	for (unsigned i = 0; i < HOGS; i++)
-		assert_int_equal(send_until_full(sender, hog[i]), POOL / (i + 2) / CHUNK);
+		assert_int_equal(send_until_full(sender, hog[i], size), messages >> (i + 1));
 	for (unsigned i = 0; i < 200; i++) {
-		unsigned n = send_until_full(sender, good);
-
-		/* what is not anybody's share yet, in the first turn; later its own */
-		assert_in_range(n, 1, POOL / (HOGS + 2) / CHUNK);
-		drain(good, n);
+		assert_int_equal(send_until_full(sender, good, size), messages >> (HOGS + 1));
+		drain(good, messages >> (HOGS + 1));
 	}
-	drain(hog[0], POOL / 2 / CHUNK);
-	assert_int_equal(send_until_full(sender, good), POOL / (HOGS + 1) / CHUNK);
+	drain(hog[0], messages / 2);
+	assert_in_range(send_until_full(sender, good, size), messages / 4, messages / 3);
+}
+
+static void a_receiver_that_reads_nothing_holds_its_share_and_no_more(void **state)
+{
+	hogs_leave_room(1 << 20, 4096, 256);
+}
+
+/* Payloads that have an extent each: the table of extents is shared like the bytes. */
+static void a_receiver_of_large_payloads_that_reads_nothing_leaves_room_too(void **state)
+{
+	hogs_leave_room(64 << 20, 70000, LAYOUT_POOL_EXTENTS);
 }
 
 static void an_exhausted_event_table_disturbs_nobody_else(void **state)
@@ -269,6 +281,7 @@ static void signals_as_fast_as_they_go_are_all_counted(void **state)
 static const struct CMUnitTest tests[] = {
 	BARE_TEST(a_full_ring_overwrites_nothing_for_any_size_at_any_place),
 	BARE_TEST(a_receiver_that_reads_nothing_holds_its_share_and_no_more),
+	BARE_TEST(a_receiver_of_large_payloads_that_reads_nothing_leaves_room_too),
 	BARE_TEST(an_exhausted_event_table_disturbs_nobody_else),
 	BARE_TEST(a_cold_sender_is_heard_among_63_hot_ones),
 	BUS_TEST(signals_as_fast_as_they_go_are_all_counted),
