@@ -334,7 +334,7 @@ static void copy(struct look *k, uint64_t position, uint64_t word,
 			inspect_read(k->in, at + head, buffer, m->copied);
 	}
 	/* sync RECORD tap: the copy before the tail that judges it; pairs RECORD sender in
-	 * ring_tx_publish() */
+	 * ring_tx_put() */
 	shm_fence();
 	find_tail(k);
 	m->unread = !k->reset && !is_before(position, k->head);

@@ -38,7 +38,7 @@ static uint64_t header_at(const uint8_t *data, uint64_t at, uint64_t capacity)
 	const struct shm_word *w = (const void *)(data + (at & (capacity - 1)));
 
 	/* sync RECORD walker: header before what it leads to; pairs RECORD sender in
-	 * ring_tx_publish() */
+	 * ring_tx_put() */
 	return shm_load_acquire(w);
 }
 

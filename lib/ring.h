@@ -253,7 +253,7 @@ _Static_assert(RECORD_EVENT == 2 && RECORD_CONTACT == 3, "both have 01x in the b
 rb_inline int ring_rx_peek(struct ring_rx *rx, struct ring_record *rec)
 {
 	const struct shm_word *w = (const void *)(rx->data + (rx->at & (rx->capacity - 1)));
-	/* sync RECORD receiver: header before the rest; pairs RECORD sender in ring_tx_publish() */
+	/* sync RECORD receiver: header before the rest; pairs RECORD sender in ring_tx_put() */
 	uint64_t word = shm_load_acquire(w);
 	uint64_t bytes = (uint32_t)word;
 	uint64_t left = rx->capacity - (rx->at & (rx->capacity - 1));
