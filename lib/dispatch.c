@@ -419,9 +419,13 @@ static rb_noinline unsigned stream_is_dry(struct ringbus_node *node, unsigned li
 static rb_noinline unsigned look_on(struct ringbus_node *node, unsigned limit)
 {
 	for (unsigned round = 0; round < LOOK_ON_LOOKS / node->hot; round++)
-		for (uint32_t i = 0; i < node->hot; i++)
-			if (ring_rx_has_word(&node->rx[node->order[i]]->ring))
+		for (uint32_t i = 0; i < node->hot; i++) {
+			const struct ring_rx *ring = &node->rx[node->order[i]]->ring;
+
+			if (ring_rx_has_word(ring))
 				return drain_rings(node, limit);
+			ring_rx_prefetch(ring);
+		}
 	return 0;
 }
 

@@ -1,7 +1,7 @@
 /* emit.c: public calls of the sending side, and the path that nearly every message takes. Level 5.
  *
  * The common path is for a payload that goes into the rings as it is, to receivers of whom each is
- * the one that we know, with room as we last saw it and nothing to be told. It decides by loads
+ * the one that we know, with room as we last saw it and no drops to be told. It decides by loads
  * alone, in the order of send.c, before it stores anything; what is not common is left to send.c,
  * which begins anew. Then it cannot fail: it publishes to all, fences, wakes. Kill points as there.
  */
@@ -11,17 +11,34 @@
 
 enum { NOT_COMMON = INT32_MIN };
 
-/* A receiver that a plain record of `bytes` can be written to now. */
-rb_inline bool is_ready(const struct link_tx *tx, uint64_t bytes)
+/* A receiver that a record of so many bytes of payload, stamped or not, can be written to now. */
+rb_inline bool is_ready(const struct link_tx *tx, size_t size)
 {
 	/* sync SLOT reader: generation before the records that name it; pairs SLOT writer in
 	 * control_grant() */
 	return rb_likely(tx && shm_load_acquire(&tx->bell->slot) == tx->word &&
-			 !send_stamp_is_due(tx) && ring_tx_plain(&tx->ring, bytes));
+			 ring_tx_plain(&tx->ring, ring_record_bytes(size, RECORD_STAMPED)));
 }
 
-/* Writes and publishes a plain record, without what the last one said already. */
-rb_inline void write_plain(uint32_t from, struct link_tx *tx, enum record_kind kind, uint64_t event,
+/* Writes and publishes a record that says all that there is to say, and when. Not inlined: one in
+ * SEND_STAMP_EVERY. */
+static rb_noinline void write_stamped(struct link_tx *tx, enum record_kind kind, uint64_t event,
+				      const void *data, size_t size)
+{
+	struct shm_word *w = ring_tx_word(&tx->ring, tx->ring.tail);
+
+	tx->ring.said = ring_said(kind, event); /* before a new part may begin */
+	/* relaxed, all: published by the header (RECORD) */
+	shm_store_relaxed(w + 1, tx->generations);
+	shm_store_relaxed(w + 2, event);
+	shm_store_relaxed(w + 3, rb_now_ns());
+	shm_copy_out(w + 4, data, size);
+	ring_tx_put(&tx->ring, tx->ring.data, tx->ring.capacity - 1, tx->ring.tail,
+		    ring_record_bytes(size, RECORD_STAMPED), size, kind, RECORD_STAMPED);
+}
+
+/* Writes and publishes a record, without what the last one said already. */
+rb_inline void write_record(uint32_t from, struct link_tx *tx, enum record_kind kind, uint64_t event,
 			   const void *data, size_t size)
 {
 	/* once: stores to shared memory might change them, for all that the compiler knows */
@@ -29,7 +46,9 @@ rb_inline void write_plain(uint32_t from, struct link_tx *tx, enum record_kind k
 	uint64_t mask = tx->ring.capacity - 1, at = tx->ring.tail;
 	struct shm_word *w = (void *)(ring + (at & mask));
 
-	if (rb_likely(tx->ring.said == ring_said(kind, event))) {
+	if (rb_unlikely(send_stamp_is_due(tx))) {
+		write_stamped(tx, kind, event, data, size);
+	} else if (rb_likely(tx->ring.said == ring_said(kind, event))) {
 		shm_copy_out(w + 1, data, size);
 		ring_tx_put(&tx->ring, ring, mask, at, RECORD_SAME_BYTES + rb_align_up(size, 8),
 			    size, RECORD_SAME, 0);
@@ -62,9 +81,9 @@ static rb_noinline int wake_one(struct ringbus_node *node, struct link_tx *tx, i
 rb_inline int send_one(struct ringbus_node *node, struct link_tx *tx, enum record_kind kind,
 		       uint64_t event, const void *data, size_t size, int r)
 {
-	if (!is_ready(tx, ring_record_bytes(size, 0)))
+	if (!is_ready(tx, size))
 		return NOT_COMMON;
-	write_plain(node->slot, tx, kind, event, data, size);
+	write_record(node->slot, tx, kind, event, data, size);
 	KILL_POINT("X_EMIT_UNWOKEN");
 	/* sync BELL waker: a look without a fence is for unfenced senders only (MODE); pairs BELL
 	 * sleeper in doorbell_prepare() */
@@ -93,21 +112,20 @@ static rb_noinline int send_many(struct ringbus_event *e, const uint64_t *masks,
 				 size_t size)
 {
 	uint64_t id = (uint64_t)e->index << 48 | e->generation;
-	uint64_t bytes = ring_record_bytes(size, 0);
 	struct ringbus_node *node = e->node;
 	struct link_tx *tx;
 	int count = 0, woke = 0;
 
 	FOR_RECEIVERS(node, masks, tx)
 	{
-		if (!is_ready(tx, bytes))
+		if (!is_ready(tx, size))
 			return NOT_COMMON;
 		count++;
 	}
 	if (count == 0 || (count > 1 && size > SEND_FAN_INLINE_MAX))
 		return NOT_COMMON;
 	FOR_RECEIVERS(node, masks, tx)
-	write_plain(node->slot, tx, RECORD_EVENT, id, data, size);
+	write_record(node->slot, tx, RECORD_EVENT, id, data, size);
 	KILL_POINT("X_EMIT_UNWOKEN");
 	if (!node->unfenced)
 		/* sync BELL waker: all publications before the looks at the inboxes; pairs BELL

@@ -142,6 +142,7 @@ struct ringbus_node {
 	uint32_t stream_misses, stream_skips;
 	uint32_t empty_polls;	  /* since the last wait */
 	uint32_t keeps_to_itself; /* so many waits more without sched_yield() */
+	bool crowded;		  /* the last one let others run */
 	struct link_rx *lost_rx;  /* ring at rest whose drops are to be told */
 	bool pulling;		  /* messages are pulled, not handled */
 	bool pull_notices;	  /* look for notices before messages at the next pull */

@@ -347,7 +347,8 @@ static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
 
 /* The chunks of a stream that its receivers read at once are few, and go round so fast that they
  * are still in the receivers' caches when they are written again (cooled() in pool.c). So while a
- * stream takes many such, the pool becomes wider (64 KiB payloads: 12 against 29 GB/s). */
+ * stream takes many such, the pool becomes wider (64 KiB payloads: 12 against 29 GB/s). A stream
+ * has something in flight; who waits for an answer each time has not. */
 #define WIDEN_TAKES 64u
 #define WIDEN_NS (20 * RB_MS)
 #define WIDEN_BYTES (10u << 20)
@@ -361,7 +362,7 @@ static rb_noinline void widen(struct ringbus_node *node, uint64_t size)
 	node->pool.hot = 0;
 	node->widened_ns = now;
 	pool_plan(&node->pool, size, &place);
-	if (since > WIDEN_NS || pool_unused_entry(&node->pool) < 0 ||
+	if (since > WIDEN_NS || in_flight(node) <= size || pool_unused_entry(&node->pool) < 0 ||
 	    node->pool.payload_bytes + pool_place_payload(&place) > most)
 		return;
 	grow(node, size, 0); /* or not: somebody holds the lock, or there is no space */

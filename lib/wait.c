@@ -68,6 +68,7 @@ static bool wait_is_over(const struct ringbus_node *node)
  * for each other. Not for some time after one that took long: then somebody computes here, and we
  * have our turn sooner by being woken from sleep. Returns the time. */
 #define YIELD_LONG_NS (2 * RB_MS)
+#define YIELD_ALONE_NS 1000u /* of a call that let nobody run: then polls in between cost nobody */
 #define YIELD_PAUSE 1024u
 
 static uint64_t let_others_run(struct ringbus_node *node, uint64_t now)
@@ -81,6 +82,7 @@ static uint64_t let_others_run(struct ringbus_node *node, uint64_t now)
 	}
 	sched_yield();
 	then = rb_now_ns();
+	node->crowded = then - now > YIELD_ALONE_NS;
 	if (then - now > YIELD_LONG_NS)
 		node->keeps_to_itself = YIELD_PAUSE;
 	return then;
@@ -102,7 +104,7 @@ bool wait_for_stream(struct ringbus_node *node, bool yields)
 	now = rb_now_ns();
 	end = now + STREAM_DRY_NS;
 	while (now < end) {
-		for (unsigned i = 0; i < 8; i++)
+		for (unsigned i = 0; i < 8 && !(yields && node->crowded); i++)
 			cpu_pause();
 		now = yields ? let_others_run(node, now) : rb_now_ns();
 	}
@@ -116,7 +118,7 @@ static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
 	struct ring_record rec;
 
 	do {
-		for (unsigned round = 0; round < 32; round++) {
+		for (unsigned round = node->crowded ? 31 : 0; round < 32; round++) {
 			for (uint32_t i = 0; i < node->hot; i++)
 				if (ring_rx_peek(&node->rx[node->order[i]]->ring, &rec) !=
 				    RING_EMPTY)
