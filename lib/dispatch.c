@@ -308,9 +308,11 @@ rb_inline void take(struct ringbus_node *node, struct link_rx *rx, struct ring_r
 				call(node, &m, sub);
 		}
 		ring_rx_advance(&rx->ring, rec);
-		if (rb_unlikely(is_pooled(rec)))
+		if (rb_unlikely(is_pooled(rec))) {
 			give(rx, node, true);
-		else if (rb_unlikely(rx->ring.at - rx->ring.given >= quarter))
+			if (wait_is_turn_of_others(node, m.size))
+				break;
+		} else if (rb_unlikely(rx->ring.at - rx->ring.given >= quarter))
 			give(rx, node, false);
 		if (rb_unlikely(node->deferred || own_load_relaxed(&node->close_wanted)))
 			break;
@@ -457,6 +459,8 @@ int dispatch_poll(struct ringbus_node *node, unsigned limit)
 		limit = 256;
 	node->pulling = false;
 	dispatch_pulled_done(node);
+	if (rb_unlikely(node->crowd_bytes >= CROWD_BYTES))
+		wait_for_others(node);
 	turn_begins(node);
 	if (rb_unlikely(node->on_signal && signal_pending(node))) {
 		node->on_signal(signal_take(node), node->on_signal_user);

@@ -38,8 +38,8 @@ static rb_noinline void write_stamped(struct link_tx *tx, enum record_kind kind,
 }
 
 /* Writes and publishes a record, without what the last one said already. */
-rb_inline void write_record(uint32_t from, struct link_tx *tx, enum record_kind kind, uint64_t event,
-			   const void *data, size_t size)
+rb_inline void write_record(uint32_t from, struct link_tx *tx, enum record_kind kind,
+			    uint64_t event, const void *data, size_t size)
 {
 	/* once: stores to shared memory might change them, for all that the compiler knows */
 	uint8_t *ring = tx->ring.data;

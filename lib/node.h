@@ -143,6 +143,7 @@ struct ringbus_node {
 	uint32_t empty_polls;	  /* since the last wait */
 	uint32_t keeps_to_itself; /* so many waits more without sched_yield() */
 	bool crowded;		  /* the last one let others run */
+	uint64_t crowd_bytes;	  /* of pooled payloads since then */
 	struct link_rx *lost_rx;  /* ring at rest whose drops are to be told */
 	bool pulling;		  /* messages are pulled, not handled */
 	bool pull_notices;	  /* look for notices before messages at the next pull */
@@ -283,6 +284,19 @@ void dispatch_fence_senders(struct ringbus_node *node);
 /* A stream is dry: stays away from its ring for a moment, if that pays. yields: lets other
  * processes run meanwhile. The caller looks again and sets stream_misses. */
 bool wait_for_stream(struct ringbus_node *node, bool yields);
+
+/* Receivers of large payloads that share a processor take turns after so many bytes, while its
+ * cache still has for the next one what this one has read (64 KiB to 16: see bench). */
+#define CROWD_BYTES (512u << 10)
+void wait_for_others(struct ringbus_node *node);
+/* Counts the payload of a pooled message. True: it is time for that. */
+rb_inline bool wait_is_turn_of_others(struct ringbus_node *node, size_t bytes)
+{
+	if (!node->crowded)
+		return false;
+	node->crowd_bytes += bytes;
+	return node->crowd_bytes >= CROWD_BYTES;
+}
 
 /* notice.c: puts the next notice into m; false when there is none now. */
 bool notice_next(struct ringbus_node *node, struct ringbus_message *m);

@@ -299,22 +299,21 @@ static void reclaim_all(struct ringbus_node *node)
 			send_pool_reclaim(node, node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)]);
 }
 
-/* Most bytes in flight to one receiver. */
-static uint64_t in_flight(const struct ringbus_node *node)
+/* Receivers that have not given back all of their chunks. */
+static unsigned readers(const struct ringbus_node *node)
 {
-	uint64_t most = 0;
+	unsigned n = 0;
 
 	for (uint32_t w = 0; w < node->mask_words; w++)
 		for (uint64_t m = node->holders[w]; m; m &= m - 1)
-			most = rb_max(most,
-				      node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)]->sent_bytes);
-	return most;
+			n += node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)]->sent_count > 0;
+	return n;
 }
 
 /* With more in flight than the caches hold, every payload goes through memory. A sender that is so
- * far ahead waits a moment for its receivers, then takes a chunk that caches still have; only while
- * that helps. Once it is further ahead (a receiver was away for a while) two payloads read let one
- * go, until it is back. */
+ * far ahead of all its receivers together waits a moment for them, then takes a chunk that caches
+ * still have; only while that helps. Once it is further ahead (a receiver was away for a while) two
+ * payloads read let one go, until it is back. */
 #define PACE_BYTES (8u << 20)
 #define PACE_SIZE_MIN 16384u /* bytes of payload */
 #define PACE_NS 50000u
@@ -323,13 +322,13 @@ static uint64_t in_flight(const struct ringbus_node *node)
 
 static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
 {
-	uint64_t limit = rb_max(PACE_BYTES, 2 * size);
-	uint64_t ahead = in_flight(node);
-	uint64_t end;
+	uint64_t n = rb_max(1, readers(node)), each = n * pool_cost_of(&node->pool, size);
+	uint64_t limit = each * rb_max(2, PACE_BYTES / (n * size));
+	uint64_t ahead = node->sent_bytes, end;
 
-	if (ahead + size <= limit)
+	if (ahead + each <= limit)
 		return;
-	limit = rb_max(limit, ahead - size);
+	limit = rb_max(limit, ahead - each);
 	if (node->pace_misses >= PACE_MISSES_MAX && ++node->pace_skips % PACE_RETRY != 0)
 		return;
 	end = rb_now_ns() + PACE_NS;
@@ -337,12 +336,8 @@ static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
 		for (unsigned i = 0; i < 16; i++)
 			cpu_pause();
 		reclaim_all(node);
-		if (in_flight(node) + size <= limit) {
-			node->pace_misses = 0;
-			return;
-		}
-	} while (rb_now_ns() < end);
-	node->pace_misses++;
+	} while (node->sent_bytes + each > limit && rb_now_ns() < end);
+	node->pace_misses = node->sent_bytes < ahead ? 0 : node->pace_misses + 1;
 }
 
 /* The chunks of a stream that its receivers read at once are few, and go round so fast that they
@@ -357,12 +352,13 @@ static rb_noinline void widen(struct ringbus_node *node, uint64_t size)
 {
 	uint64_t now = rb_now_ns(), since = now - node->widened_ns;
 	uint64_t most = rb_min(node->pool.limit_bytes / 4, WIDEN_BYTES);
+	uint64_t one = readers(node) * pool_cost_of(&node->pool, size);
 	struct pool_place place = {0};
 
 	node->pool.hot = 0;
 	node->widened_ns = now;
 	pool_plan(&node->pool, size, &place);
-	if (since > WIDEN_NS || in_flight(node) <= size || pool_unused_entry(&node->pool) < 0 ||
+	if (since > WIDEN_NS || node->sent_bytes <= one || pool_unused_entry(&node->pool) < 0 ||
 	    node->pool.payload_bytes + pool_place_payload(&place) > most)
 		return;
 	grow(node, size, 0); /* or not: somebody holds the lock, or there is no space */

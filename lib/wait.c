@@ -88,6 +88,12 @@ static uint64_t let_others_run(struct ringbus_node *node, uint64_t now)
 	return then;
 }
 
+void wait_for_others(struct ringbus_node *node)
+{
+	node->crowd_bytes = 0;
+	let_others_run(node, rb_now_ns());
+}
+
 /* In the middle of a stream a receiver that runs dry stays away from the ring for a moment, so that
  * its sender gets ahead: polling the line that is being written makes the two move in lockstep.
  * Only while that pays: where the sender has no processor of its own nothing comes meanwhile. */
@@ -114,7 +120,7 @@ bool wait_for_stream(struct ringbus_node *node, bool yields)
 /* Looks at hot rings and the node's own words for a while. */
 static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
 {
-	uint64_t now = rb_now_ns(), end = rb_min(now + node->spin_now_ns, deadline_ns);
+	uint64_t now = rb_now_ns(), before, spent = 0; /* of our own time */
 	struct ring_record rec;
 
 	do {
@@ -133,8 +139,10 @@ static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
 		receive_open_rings(node);
 		if (wait_is_over(node))
 			return true;
-		now = let_others_run(node, now);
-	} while (now < end);
+		before = now;
+		now = let_others_run(node, before);
+		spent += node->crowded ? YIELD_ALONE_NS : now - before;
+	} while (spent < node->spin_now_ns && now < deadline_ns);
 	return false;
 }
 
