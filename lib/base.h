@@ -18,9 +18,10 @@
 #define rb_cold __attribute__((cold, noinline))
 #define rb_noinline __attribute__((noinline))
 
-#define RB_LINE 64u   /* bytes of a cache line */
-#define RB_PAGE 4096u /* bytes of a page; the layout does not depend on the kernel's being larger \
-		       */
+#define RB_LINE 64u /* bytes of a cache line */
+#define RB_PAGE                                                                           \
+	4096u /* bytes of a page; the layout does not depend on the kernel's being larger \
+	       */
 #define RB_MS 1000000ull
 #define RB_SECOND 1000000000ull
 
@@ -48,32 +49,44 @@ static inline bool rb_is_power_of_two(uint64_t n)
 	return n != 0 && (n & (n - 1)) == 0;
 }
 
-/* Two copies of n bytes, one from each end, that overlap: any size from n to 2 n without a loop. */
-#define RB_COPY_ENDS(to, from, bytes, n)                                                \
-	do {                                                                            \
-		unsigned char head_[n], tail_[n];                                       \
-		memcpy(head_, (from), n);                                               \
-		memcpy(tail_, (const unsigned char *)(from) + (bytes) - (n), n);        \
-		memcpy((to), head_, n);                                                 \
-		memcpy((unsigned char *)(to) + (bytes) - (n), tail_, n);                \
-	} while (0)
+/* 16 bytes anywhere; arrays of char instead would go through the stack. */
+typedef unsigned char rb_v16 __attribute__((vector_size(16), aligned(1), may_alias));
+typedef uint64_t rb_v8 __attribute__((aligned(1), may_alias));
 
-/* memcpy() without a call for small sizes. */
+rb_inline void rb_copy_32(unsigned char *to, const unsigned char *from)
+{
+	rb_v16 a = ((const rb_v16 *)from)[0], b = ((const rb_v16 *)from)[1];
+
+	((rb_v16 *)to)[0] = a;
+	((rb_v16 *)to)[1] = b;
+}
+
+/* memcpy() without a call for small sizes: from both ends, so that the copies overlap. */
 rb_inline void rb_copy(void *to, const void *from, size_t bytes)
 {
-	if (bytes > 128)
+	unsigned char *t = to, *t_end = t + bytes;
+	const unsigned char *f = from, *f_end = f + bytes;
+
+	if (bytes > 128) {
 		memcpy(to, from, bytes);
-	else if (bytes > 64)
-		RB_COPY_ENDS(to, from, bytes, 64);
-	else if (bytes > 32)
-		RB_COPY_ENDS(to, from, bytes, 32);
-	else if (bytes > 16)
-		RB_COPY_ENDS(to, from, bytes, 16);
-	else if (bytes >= 8)
-		RB_COPY_ENDS(to, from, bytes, 8);
-	else
+	} else if (bytes > 64) {
+		rb_copy_32(t, f);
+		rb_copy_32(t + 32, f + 32);
+		rb_copy_32(t_end - 64, f_end - 64);
+		rb_copy_32(t_end - 32, f_end - 32);
+	} else if (bytes > 32) {
+		rb_copy_32(t, f);
+		rb_copy_32(t_end - 32, f_end - 32);
+	} else if (bytes > 16) {
+		*(rb_v16 *)t = *(const rb_v16 *)f;
+		*(rb_v16 *)(t_end - 16) = *(const rb_v16 *)(f_end - 16);
+	} else if (bytes >= 8) {
+		*(rb_v8 *)t = *(const rb_v8 *)f;
+		*(rb_v8 *)(t_end - 8) = *(const rb_v8 *)(f_end - 8);
+	} else {
 		for (size_t i = 0; i < bytes; i++)
-			((unsigned char *)to)[i] = ((const unsigned char *)from)[i];
+			t[i] = f[i];
+	}
 }
 
 /* CLOCK_MONOTONIC in nanoseconds; never stored where another process decides by it. */

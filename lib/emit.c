@@ -95,11 +95,9 @@ rb_inline int send_one(struct ringbus_node *node, struct link_tx *tx, enum recor
 /* A word of an event's mask, without ourselves. */
 rb_inline uint64_t receivers(const struct ringbus_event *e, uint32_t w)
 {
-	uint32_t slot = e->node->slot;
-
 	/* sync EVENT emitter: bit before the subscriber's handler is needed; pairs EVENT holder in
 	 * bit_set() */
-	return shm_load_acquire(&e->entry->deliver[w]) & ~(slot / 64 == w ? 1ull << slot % 64 : 0);
+	return shm_load_acquire(&e->entry->deliver[w]) & e->node->others[w];
 }
 
 #define FOR_RECEIVERS(node, masks, tx)                            \
@@ -107,15 +105,17 @@ rb_inline uint64_t receivers(const struct ringbus_event *e, uint32_t w)
 		for (uint64_t m_ = (masks)[w_]; m_; m_ &= m_ - 1) \
 			if (((tx) = (node)->tx[w_ * 64 + (uint32_t)__builtin_ctzll(m_)]), true)
 
-/* To any number; masks[] is one snapshot. */
-static rb_noinline int send_many(struct ringbus_event *e, const uint64_t *masks, const void *data,
+/* To any number; `first` is the first word of the one snapshot of the mask. */
+static rb_noinline int send_many(struct ringbus_event *e, uint64_t first, const void *data,
 				 size_t size)
 {
-	uint64_t id = (uint64_t)e->index << 48 | e->generation;
+	uint64_t masks[LAYOUT_MASK_WORDS] = {first};
 	struct ringbus_node *node = e->node;
 	struct link_tx *tx;
 	int count = 0, woke = 0;
 
+	for (uint32_t w = 1; w < node->mask_words; w++)
+		masks[w] = receivers(e, w);
 	FOR_RECEIVERS(node, masks, tx)
 	{
 		if (!is_ready(tx, size))
@@ -125,7 +125,7 @@ static rb_noinline int send_many(struct ringbus_event *e, const uint64_t *masks,
 	if (count == 0 || (count > 1 && size > SEND_FAN_INLINE_MAX))
 		return NOT_COMMON;
 	FOR_RECEIVERS(node, masks, tx)
-	write_record(node->slot, tx, RECORD_EVENT, id, data, size);
+	write_record(node->slot, tx, RECORD_EVENT, e->record_id, data, size);
 	KILL_POINT("X_EMIT_UNWOKEN");
 	if (!node->unfenced)
 		/* sync BELL waker: all publications before the looks at the inboxes; pairs BELL
@@ -141,17 +141,15 @@ static rb_noinline int send_many(struct ringbus_event *e, const uint64_t *masks,
 rb_inline int emit_alone(struct ringbus_event *e, const void *data, size_t size)
 {
 	struct ringbus_node *node = e->node;
-	uint64_t masks[LAYOUT_MASK_WORDS];
+	uint64_t mask;
 
 	if (send_event_current(e) < 0)
 		return NOT_COMMON;
-	masks[0] = receivers(e, 0);
-	if (rb_likely(node->mask_words == 1 && masks[0] && !(masks[0] & (masks[0] - 1))))
-		return send_one(node, node->tx[__builtin_ctzll(masks[0])], RECORD_EVENT,
-				(uint64_t)e->index << 48 | e->generation, data, size, 1);
-	for (uint32_t w = 1; w < node->mask_words; w++)
-		masks[w] = receivers(e, w);
-	return send_many(e, masks, data, size);
+	mask = receivers(e, 0);
+	if (rb_likely(node->mask_words == 1 && mask && !(mask & (mask - 1))))
+		return send_one(node, node->tx[__builtin_ctzll(mask)], RECORD_EVENT, e->record_id,
+				data, size, 1);
+	return send_many(e, mask, data, size);
 }
 
 static rb_noinline int emit_locked(struct ringbus_event *e, const void *data, size_t size)

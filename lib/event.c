@@ -150,10 +150,7 @@ static struct subscription *bind(struct ringbus_event *e, const struct control_e
 		if (e->subscription)
 			old = install(e, NULL);
 		e->subscribed = e->created = false;
-		e->index = entry->index;
-		e->generation = entry->generation;
-		e->entry = &e->node->region->events[entry->index];
-		e->word = 0;
+		event_bind_entry(e, entry->index, entry->generation);
 	}
 	e->seen_word = entry->word;
 	e->seen_changes = shm_load_relaxed(&e->entry->changes); /* relaxed: under the lock */

@@ -183,6 +183,8 @@ static int set_up(struct ringbus_node *node)
 	node->guard = region->guard;
 	node->bell = &region->bells[node->slot];
 	node->mask_words = (region->g.nodes + 63) / 64;
+	for (uint32_t w = 0; w < LAYOUT_MASK_WORDS; w++)
+		node->others[w] = ~(w == node->slot / 64 ? 1ull << node->slot % 64 : 0);
 	node->inline_max = (uint32_t)ring_inline_max(region->g.ring_bytes);
 	r = region_map(region, region->g.nodes_offset + (uint64_t)node->slot * RB_PAGE, RB_PAGE,
 		       true, true, &own);
@@ -325,7 +327,7 @@ int ringbus_node_open(struct ringbus_node **out, const struct ringbus_node_optio
 		.port = (unsigned)port,
 		.directory = o.directory,
 		.deadline_ns = rb_deadline_ns(o.timeout_ns ? o.timeout_ns
-							    : (o.autostart ? 5 : 1) * RB_SECOND),
+							   : (o.autostart ? 5 : 1) * RB_SECOND),
 		.autostart = o.autostart,
 	};
 	r = join_bus(&request, &result);

@@ -93,9 +93,10 @@ struct ringbus_node {
 	struct layout_node *own;
 	struct layout_bell *bell;
 	uint32_t slot, generation, pid;
-	uint64_t live_word;  /* our slot word */
-	uint32_t mask_words; /* that can have bits on this bus */
-	uint32_t inline_max; /* payload bytes that a record can hold */
+	uint64_t live_word;		    /* our slot word */
+	uint32_t mask_words;		    /* that can have bits on this bus */
+	uint64_t others[LAYOUT_MASK_WORDS]; /* all slots but our own */
+	uint32_t inline_max;		    /* payload bytes that a record can hold */
 	uint64_t timeout_ns, spin_ns;
 	bool single_sender, peer_notices, watch_events, no_safety_wake, membarrier, spin_fixed;
 	int connection;
@@ -106,7 +107,7 @@ struct ringbus_node {
 	struct own_word sending; /* debug check of single_sender */
 	struct link_tx *tx[LAYOUT_NODES_MAX];
 	struct pool pool;
-	bool pool_known; /* taken over from the predecessor */
+	bool pool_known;     /* taken over from the predecessor */
 	uint64_t sent_bytes; /* of all tx: chunks that receivers have not given back */
 	uint32_t pace_misses, pace_skips;
 	uint64_t widened_ns;		     /* when widen() looked last */
@@ -195,6 +196,7 @@ struct ringbus_event {
 	bool may_emit_single;
 	uint32_t index;
 	uint32_t generation;
+	uint64_t record_id; /* both of these: word 2 of its records */
 	uint64_t seen_word; /* as of the last notice; receive side and events_lock */
 	uint64_t seen_changes;
 	uint64_t due_at;   /* position of the owner's ring that must be passed first */
@@ -206,6 +208,16 @@ struct ringbus_event {
 	char id[LAYOUT_NAME_BYTES];
 	uint64_t hash_node[8]; /* struct cds_lfht_node */
 };
+
+/* Which entry a handle stands for. */
+rb_inline void event_bind_entry(struct ringbus_event *e, uint32_t index, uint32_t generation)
+{
+	e->index = index;
+	e->generation = generation;
+	e->record_id = (uint64_t)index << 48 | generation;
+	e->entry = &e->node->region->events[index];
+	e->word = 0;
+}
 
 /* Why our slot word is not what we made it: -ESTALE, or -EFAULT. */
 int node_lost(const struct ringbus_node *node);

@@ -347,7 +347,7 @@ static int pass_event(struct ringbus_event *e, const struct send_payload *p)
 		receivers += (unsigned)__builtin_popcountll(masks[w]);
 	}
 	shape(&s, node, p, true, receivers);
-	s.event = (uint64_t)e->index << 48 | e->generation;
+	s.event = e->record_id;
 	all_lossy = shm_load_relaxed(&e->entry->flags) &
 		    EVENT_FLAG_LOSSY; /* relaxed: stored before the word (EVENT) */
 	for (uint32_t w = 0; w < node->mask_words; w++) {

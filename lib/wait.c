@@ -68,7 +68,9 @@ static bool wait_is_over(const struct ringbus_node *node)
  * for each other. Not for some time after one that took long: then somebody computes here, and we
  * have our turn sooner by being woken from sleep. Returns the time. */
 #define YIELD_LONG_NS (2 * RB_MS)
-#define YIELD_ALONE_NS 1000u /* of a call that let nobody run: then polls in between cost nobody */
+#define YIELD_ALONE_NS                                                            \
+	1000u /* of a call that let nobody run: then polls in between cost nobody \
+	       */
 #define YIELD_PAUSE 1024u
 
 static uint64_t let_others_run(struct ringbus_node *node, uint64_t now)
@@ -198,12 +200,10 @@ static int sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
 /* A moment for a stream. True: it went on. */
 static bool stream_came(struct ringbus_node *node)
 {
-	bool came;
+	bool came, streams = node->streak >= STREAM_MIN;
 
-	if (node->streak < STREAM_MIN)
-		return false;
-	node->streak = 0;
-	if (!wait_for_stream(node, true))
+	node->streak = 0; /* one message a wait is none, however many waits */
+	if (!streams || !wait_for_stream(node, true))
 		return false;
 	came = dispatch_pending(node);
 	node->stream_misses = came ? 0 : node->stream_misses + 1;

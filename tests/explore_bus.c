@@ -362,9 +362,8 @@ struct ringbus_event *bus_event(struct ringbus_node *node, uint32_t index, ringb
 	struct subscription *sub = calloc(1, sizeof(*sub));
 
 	e->node = node;
-	e->entry = &node->region->events[index];
-	e->index = index;
-	e->generation = event_generation(shm_load_acquire(&e->entry->word));
+	event_bind_entry(e, index,
+			 event_generation(shm_load_acquire(&node->region->events[index].word)));
 	e->deliver = e->subscribed = handler != NULL;
 	if (!handler)
 		return e;
