@@ -44,8 +44,9 @@ void control_mark_dead(struct region *region, uint32_t slot, uint64_t word);
 /* Frees all slots that are DEAD or LEFT: borrow bits, events, extents; FREE last. Takes the lock. 0
  * or -ETIMEDOUT. */
 int control_reap(struct region *region, uint64_t deadline_ns);
-/* Takes a slot that is LEAVING out of every event. 0 or -ETIMEDOUT. */
-int control_forget_slot(struct region *region, uint32_t slot, uint64_t deadline_ns);
+/* Takes a slot that is LEAVING out of every event, if this is still its owner. 0 or -ETIMEDOUT. */
+int control_forget_slot(struct region *region, uint32_t slot, uint32_t generation,
+			uint64_t deadline_ns);
 /* control_reap_all() for a holder of the lock. */
 int control_reap_all_held(struct control *c);
 /* Looks at every slot's owner; marks and reaps the dead. Returns how many it found dead. */

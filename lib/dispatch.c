@@ -465,13 +465,15 @@ int dispatch_poll(struct ringbus_node *node, unsigned limit)
 	if (rb_unlikely(node->on_signal && signal_pending(node))) {
 		node->on_signal(signal_take(node), node->on_signal_user);
 		n++;
+		if (own_load_relaxed(&node->close_wanted))
+			return (int)n;
 	}
 	n += drain_streams(node, limit - n);
 	/* more than all there can be at once is somebody's nonsense; the epoch brings the rest */
 	for (unsigned most = 2 * (node->region->g.nodes + node->region->g.events);
 	     most > 0 &&
 	     rb_unlikely(node->peers_pending || node->events_pending || node->lost_rx) &&
-	     notice_next(node, &m);
+	     !own_load_relaxed(&node->close_wanted) && notice_next(node, &m);
 	     most--) {
 		call(node, &m, NULL);
 		n++;
@@ -492,7 +494,16 @@ void dispatch_pulled_done(struct ringbus_node *node)
 	if (!rx)
 		return;
 	node->pulled = NULL;
-	node->pulled_kept = false;
+	if (rb_unlikely(node->pulled_kept)) {
+		/* too large for its receiver, who has not got it yet: it comes again */
+		node->pulled_kept = false;
+		rx->lost += node->pulled_message.lost;
+		shm_count(&node->own->received, UINT64_MAX);
+		shm_count(&node->own->received_bytes, -node->pulled_message.size);
+		shm_count(&rx->ring.rx->messages, UINT64_MAX);
+		shm_count(&rx->ring.rx->bytes, -node->pulled_message.size);
+		return;
+	}
 	if (rb_unlikely(node->pulled_ns != 0))
 		histogram_add(rx->ring.rx->histogram[HISTOGRAM_HANDLER],
 			      rb_now_ns() - node->pulled_ns);

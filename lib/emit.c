@@ -254,8 +254,8 @@ int ringbus_contact_address(struct ringbus_node *node, const struct ringbus_addr
 int ringbus_contact(struct ringbus_node *node, uint32_t pid, const void *data, size_t size,
 		    uint64_t timeout_ns)
 {
-	struct ringbus_address to;
-	uint64_t epoch, cached;
+	struct ringbus_address to = {0}; /* with the generation: no message for its successor */
+	uint64_t epoch, cached, word;
 	int r = node_enter(node);
 
 	if (rb_unlikely(r < 0))
@@ -268,12 +268,16 @@ int ringbus_contact(struct ringbus_node *node, uint32_t pid, const void *data, s
 	if (rb_likely(cached >> 40 == (epoch & 0xffffff) && (cached & 0xffffffff) == pid &&
 		      cached != 0)) {
 		to = (struct ringbus_address){.slot = cached >> 32 & 0xff};
-	} else {
+		/* sync SLOT reader: still its owner; pairs SLOT writer in become_live() */
+		word = shm_load_acquire(&node->region->bells[to.slot].slot);
+		if (rb_likely(slot_state(word) == SLOT_LIVE && slot_pid(word) == pid))
+			to.generation = slot_generation(word);
+	}
+	if (rb_unlikely(to.generation == 0)) {
 		r = ringbus_node_find_pid(node, pid, &to);
 		if (r < 0)
 			return r;
 		own_store(&node->found, epoch << 40 | (uint64_t)to.slot << 32 | pid);
-		to.generation = 0;
 	}
 	return ringbus_contact_address(node, &to, data, size, timeout_ns);
 }

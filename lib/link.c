@@ -169,17 +169,16 @@ void link_rx_close(struct ringbus_node *node, struct link_rx *rx)
 	free(rx);
 }
 
-/* Maps the extent that the sender's page names now. */
-static int open_extent(struct ringbus_node *node, struct link_rx *rx, uint32_t index,
-		       uint32_t serial)
+/* Maps the extent that the sender's page names. */
+static int open_extent(struct ringbus_node *node, struct rx_extent *e,
+		       const struct pool_entry *entry, uint32_t serial)
 {
-	struct rx_extent *e = &rx->extents[index];
 	struct pool_place place;
 	void *map, *bits;
 	int r;
 
-	if (!pool_place_read(&node->region->nodes[rx->slot].pool[index], &place) ||
-	    place.serial != serial || place.offset < node->region->g.fixed_bytes)
+	if (!pool_place_parse(entry, &place) || place.serial != serial ||
+	    place.offset < node->region->g.fixed_bytes)
 		return -EBADMSG;
 	r = region_map(node->region, place.offset, place.bytes, false, false, &map);
 	if (r < 0)
@@ -207,6 +206,7 @@ static int open_extent(struct ringbus_node *node, struct link_rx *rx, uint32_t i
 	} else {
 		close_extent(node, e);
 	}
+	e->entry = *entry;
 	e->place = place;
 	e->map = map;
 	e->bits = bits;
@@ -220,6 +220,7 @@ int link_rx_chunk(struct ringbus_node *node, struct link_rx *rx, const struct re
 {
 	uint32_t index = pool_id_extent(chunk->chunk), serial = pool_id_serial(chunk->chunk);
 	uint32_t number = pool_id_chunk(chunk->chunk);
+	struct pool_entry entry;
 	struct rx_extent *e;
 	int r;
 
@@ -230,8 +231,11 @@ int link_rx_chunk(struct ringbus_node *node, struct link_rx *rx, const struct re
 	if (!rx->extents)
 		return -ENOMEM;
 	e = &rx->extents[index];
-	if (!e->map || e->place.serial != serial) {
-		r = open_extent(node, rx, index, serial);
+	entry = pool_entry_read(&node->region->nodes[rx->slot].pool[index]);
+	/* the serial alone would not do: it comes round again */
+	if (!e->map || e->place.serial != serial || e->entry.where != entry.where ||
+	    e->entry.bytes != entry.bytes) {
+		r = open_extent(node, e, &entry, serial);
 		if (r < 0)
 			return r;
 	}

@@ -274,22 +274,27 @@ static void release_all(struct ringbus_node *node)
 	free(node);
 }
 
+/* With region->life held. */
+static void end_slot(struct ringbus_node *node)
+{
+	/* sync SLOT reader: own state; pairs SLOT prover in control_mark_dead() */
+	uint64_t word = shm_load_acquire(&node->bell->slot);
+
+	if (slot_generation(word) == node->generation &&
+	    (slot_state(word) == SLOT_LEAVING || slot_state(word) == SLOT_JOINING))
+		mark_left(node, slot_state(word), SLOT_LEFT);
+	leave_bus(node);
+	peer_live_drop(node->region, node->slot);
+}
+
 /* Ends what is left of a node: the slot, the memory. No thread is in it, no borrow is out. */
 void node_finish_close(struct ringbus_node *node)
 {
 	struct region *region = node->region;
 
 	if (!region_forked(region)) {
-		uint64_t word;
-
 		pthread_mutex_lock(&region->life);
-		/* sync SLOT reader: own state; pairs SLOT prover in control_mark_dead() */
-		word = shm_load_acquire(&node->bell->slot);
-		if (slot_generation(word) == node->generation &&
-		    (slot_state(word) == SLOT_LEAVING || slot_state(word) == SLOT_JOINING))
-			mark_left(node, slot_state(word), SLOT_LEFT);
-		leave_bus(node);
-		peer_live_drop(region, node->slot);
+		end_slot(node);
 		pthread_mutex_unlock(&region->life);
 	}
 	release_all(node);
@@ -357,6 +362,9 @@ int ringbus_node_open(struct ringbus_node **out, const struct ringbus_node_optio
 /* Everything of a close that does not depend on borrows. */
 void node_close_now(struct ringbus_node *node)
 {
+	struct region *region;
+	uint32_t slot, generation;
+	uint64_t deadline;
 	bool borrows;
 
 	fdwatch_close(node);
@@ -370,15 +378,26 @@ void node_close_now(struct ringbus_node *node)
 	for (uint32_t s = 0; s < node->region->g.nodes; s++)
 		if (node->tx[s])
 			ring_tx_store_hint(&node->tx[s]->ring);
+	/* From LEFT on anybody may free the slot, and another thread join in it: not before we have
+	 * dropped its live lock. With borrows out, whoever releases the last one frees the node. */
+	region = region_get(node->region);
+	slot = node->slot;
+	generation = node->generation;
+	deadline = node_control_deadline(node);
+	pthread_mutex_lock(&region->life);
 	pthread_mutex_lock(&node->borrow_lock);
 	borrows = node->borrows > 0;
 	mark_left(node, SLOT_LIVE, borrows ? SLOT_LEAVING : SLOT_LEFT);
 	node->closed = true;
 	pthread_mutex_unlock(&node->borrow_lock);
+	if (!borrows)
+		end_slot(node);
+	pthread_mutex_unlock(&region->life);
 	if (borrows)
-		control_forget_slot(node->region, node->slot, node_control_deadline(node));
+		control_forget_slot(region, slot, generation, deadline);
 	else
-		node_finish_close(node);
+		release_all(node);
+	region_put(region);
 }
 
 void ringbus_node_close(struct ringbus_node *node)

@@ -34,14 +34,14 @@ struct link_tx {
 	uint64_t inbox_last;	  /* epoch that we woke last */
 	struct sent_chunk *sent;  /* circular, power of two */
 	uint32_t sent_first, sent_count, sent_capacity;
-	uint64_t sent_bytes;	 /* pool bytes that these descriptors pin */
-	uint64_t borrowed_bytes; /* as of the last look at the bits */
+	uint64_t sent_bytes; /* pool bytes that these descriptors pin */
 	uint32_t slot;
 	void *map, *rx_map;
 };
 
 /* A mapped pool extent of a sender. */
 struct rx_extent {
+	struct pool_entry entry; /* that it was mapped by */
 	struct pool_place place;
 	uint8_t *map;		 /* read-only: chunks */
 	uint8_t *bits;		 /* read-write: borrow bits */
@@ -109,6 +109,7 @@ struct ringbus_node {
 	struct pool pool;
 	bool pool_known;     /* taken over from the predecessor */
 	uint64_t sent_bytes; /* of all tx: chunks that receivers have not given back */
+	uint32_t fan;	     /* receivers of the last chunk */
 	uint32_t pace_misses, pace_skips;
 	uint64_t widened_ns;		     /* when widen() looked last */
 	uint64_t holders[LAYOUT_MASK_WORDS]; /* receivers with outstanding descriptors, and some

@@ -29,21 +29,15 @@ bool pool_place_shape(struct pool_place *place, uint32_t class_)
 	return place->chunks > 0;
 }
 
-bool pool_place_read(const struct layout_pool_extent *e, struct pool_place *place)
+bool pool_place_parse(const struct pool_entry *entry, struct pool_place *place)
 {
-	/* sync EXTENT receiver: where before the space it names; pairs EXTENT sender in
-	 * send_pool_grow() */
-	uint64_t where = shm_load_acquire(&e->where);
-	/* relaxed: stored before `where` (EXTENT) */
-	uint64_t bytes = shm_load_relaxed(&e->bytes);
-
 	*place = (struct pool_place){
-		.offset = where & ~(uint64_t)(RB_PAGE - 1),
-		.bytes = bytes & 0xffffffffffffull,
-		.serial = (uint32_t)(bytes >> 48),
+		.offset = entry->where & ~(uint64_t)(RB_PAGE - 1),
+		.bytes = entry->bytes & 0xffffffffffffull,
+		.serial = (uint32_t)(entry->bytes >> 48),
 	};
-	return where != 0 && place->bytes <= 1ull << 41 &&
-	       pool_place_shape(place, where & (RB_PAGE - 1));
+	return entry->where != 0 && place->bytes <= 1ull << 41 &&
+	       pool_place_shape(place, entry->where & (RB_PAGE - 1));
 }
 
 static unsigned slab_shift(uint64_t size)
@@ -77,7 +71,7 @@ void pool_plan(const struct pool *p, uint64_t size, struct pool_place *place)
 
 static uint64_t cost(const struct pool *p, uint64_t bytes, bool is_big)
 {
-	return is_big ? rb_max(bytes, p->limit_bytes / LAYOUT_POOL_EXTENTS) : bytes;
+	return is_big ? rb_max(bytes, p->limit_bytes / POOL_BIG_MAX) : bytes;
 }
 
 uint64_t pool_cost(const struct pool *p, uint64_t id)
@@ -205,8 +199,8 @@ static bool take_slab(struct pool *p, uint64_t size, uint64_t *id)
 	return false;
 }
 
-/* The first that fits well, else the smallest that fits. */
-static bool take_big(struct pool *p, uint64_t size, uint64_t *id)
+/* The first that fits well; wasteful: else the smallest that fits. */
+static bool take_big(struct pool *p, uint64_t size, bool wasteful, uint64_t *id)
 {
 	struct pool_stack *s = &p->free[POOL_STACK_BIG];
 	uint64_t best_bytes = UINT64_MAX;
@@ -216,7 +210,7 @@ static bool take_big(struct pool *p, uint64_t size, uint64_t *id)
 		size_t i = begin + n < s->count ? begin + n : begin + n - s->count;
 		uint64_t bytes = is_current(p, s->ids[i]) ? pool_chunk_bytes(p, s->ids[i]) : 0;
 
-		if (bytes >= size && bytes < best_bytes) {
+		if (bytes >= size && bytes < best_bytes && (bytes / 2 <= size || wasteful)) {
 			best = i;
 			best_bytes = bytes;
 		}
@@ -227,9 +221,10 @@ static bool take_big(struct pool *p, uint64_t size, uint64_t *id)
 	return true;
 }
 
-bool pool_take(struct pool *p, uint64_t size, uint64_t *id)
+bool pool_take(struct pool *p, uint64_t size, bool wasteful, uint64_t *id)
 {
-	bool ok = size <= 1ull << POOL_SHIFT_MAX ? take_slab(p, size, id) : take_big(p, size, id);
+	bool ok = size <= 1ull << POOL_SHIFT_MAX ? take_slab(p, size, id)
+						 : take_big(p, size, wasteful, id);
 
 	if (ok) {
 		chunk_of(p, *id)->is_free = 0;
@@ -343,6 +338,8 @@ void pool_remove(struct pool *p, uint32_t index)
 		if (pool_id_extent(s->ids[i]) != index)
 			s->ids[kept++] = s->ids[i];
 	s->count = kept;
+	s->capacity -= e->place.chunks;
+	p->parked.capacity -= e->place.chunks;
 	p->payload_bytes -= pool_place_payload(&e->place);
 	free(e->chunks);
 	*e = (struct pool_extent){.place.serial = e->place.serial};

@@ -19,10 +19,14 @@
 #include "layout.h"
 
 #define POOL_CLASS_BIG 4095u
-#define POOL_SHIFT_MIN 10u /* 1 KiB */
-#define POOL_SHIFT_MAX 16u /* 64 KiB */
-#define POOL_STACK_BIG (POOL_SHIFT_MAX - POOL_SHIFT_MIN + 1) /* behind those of the slab classes */
+#define POOL_SHIFT_MIN 10u				     /* 1 KiB */
+#define POOL_SHIFT_MAX 16u				     /* 64 KiB */
+#define POOL_STACK_BIG (POOL_SHIFT_MAX - POOL_SHIFT_MIN + 1) /* behind those of the slab classes \
+							      */
 #define POOL_STACKS (POOL_STACK_BIG + 1)
+#define POOL_BIG_MAX                                                                   \
+	(LAYOUT_POOL_EXTENTS / 2) /* shares of the table of extents: the other half is \
+				     for who holds nothing yet, and for slabs */
 
 /* What an extent's entry says; checked against the file by whoever maps it. */
 struct pool_place {
@@ -35,8 +39,30 @@ struct pool_place {
 	uint64_t bits_bytes; /* chunks begin here */
 };
 
-/* Reads each word of an entry once. False: unused or nonsense; the serial holds all the same. */
-bool pool_place_read(const struct layout_pool_extent *e, struct pool_place *place);
+/* The words of an extent's entry, each read once. */
+struct pool_entry {
+	uint64_t where, bytes;
+};
+
+rb_inline struct pool_entry pool_entry_read(const struct layout_pool_extent *e)
+{
+	struct pool_entry entry;
+
+	/* sync EXTENT receiver: where before the space it names; pairs EXTENT sender in
+	 * send_pool_grow() */
+	entry.where = shm_load_acquire(&e->where);
+	entry.bytes = shm_load_relaxed(&e->bytes); /* relaxed: stored before `where` (EXTENT) */
+	return entry;
+}
+
+/* False: unused or nonsense; the serial holds all the same. */
+bool pool_place_parse(const struct pool_entry *entry, struct pool_place *place);
+rb_inline bool pool_place_read(const struct layout_pool_extent *e, struct pool_place *place)
+{
+	struct pool_entry entry = pool_entry_read(e);
+
+	return pool_place_parse(&entry, place);
+}
 /* Shape of an extent of this class. */
 bool pool_place_shape(struct pool_place *place, uint32_t class_);
 
@@ -106,8 +132,10 @@ uint64_t pool_cost_of(const struct pool *p, uint64_t size);
  * pool_hold(). -ENOMEM. */
 int pool_add(struct pool *p, uint32_t index, const struct pool_place *place, uint8_t *map,
 	     uint32_t class_);
-/* A free chunk for `size` bytes, from what is there; its pending is 1. False: none. */
-bool pool_take(struct pool *p, uint64_t size, uint64_t *id);
+/* A free chunk for `size` bytes, from what is there; its pending is 1. wasteful: one of more than
+ * twice the size, too, of those that fill an extent; nobody else can use the rest until it is free
+ * again. False: none. */
+bool pool_take(struct pool *p, uint64_t size, bool wasteful, uint64_t *id);
 rb_inline uint8_t *pool_data(const struct pool *p, uint64_t id)
 {
 	const struct pool_extent *e = &p->extents[pool_id_extent(id)];

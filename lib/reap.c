@@ -148,14 +148,17 @@ int control_reap(struct region *region, uint64_t deadline_ns)
 	return 0;
 }
 
-int control_forget_slot(struct region *region, uint32_t slot, uint64_t deadline_ns)
+int control_forget_slot(struct region *region, uint32_t slot, uint32_t generation,
+			uint64_t deadline_ns)
 {
 	struct control c;
 	int r = control_lock(&c, region, deadline_ns);
 
 	if (r < 0)
 		return r;
-	control_event_forget_slot(&c, slot);
+	/* sync SLOT reader: still ours, under the lock; pairs SLOT writer in control_grant() */
+	if (slot_generation(shm_load_acquire(&region->bells[slot].slot)) == generation)
+		control_event_forget_slot(&c, slot);
 	control_unlock(&c);
 	control_announce(region);
 	return 0;

@@ -190,6 +190,7 @@ rb_inline struct shm_word *ring_tx_reserve(struct ring_tx *tx, uint64_t bytes)
 		shm_store_release(ring_tx_word(tx, tx->tail),
 				  record_word0(tx->tail, left, RECORD_PAD, 0, 0));
 		tx->tail += left;
+		tx->said = SAID_NOTHING; /* the ring's first part begins */
 	}
 	return ring_tx_word(tx, tx->tail) + 1;
 }

@@ -58,16 +58,11 @@ rb_inline uint64_t record_flags(const struct link_tx *tx)
 	       (send_stamp_is_due(tx) ? RECORD_STAMPED : 0);
 }
 
-/* The slot has another owner, or none. 0: the new one is known now; 1: nobody there. */
-static rb_cold int owner_changed(struct ringbus_node *node, struct link_tx *tx, uint64_t word)
+rb_cold void send_meet(struct ringbus_node *node, struct link_tx *tx, uint64_t word)
 {
-	if (slot_state(word) != SLOT_LIVE)
-		return 1;
-	send_pool_reclaim(node, tx);
 	tx->word = word;
 	own_store(&node->partner[tx->slot], word);
 	tx->generations = (uint64_t)slot_generation(word) << 32 | node->generation;
-	tx->borrowed_bytes = 0;
 	tx->ring.said = SAID_NOTHING;
 	/* sync MODE sender: as in link_tx_open(), for the new owner; pairs MODE joiner in node.c */
 	if ((shm_load_acquire(&node->region->nodes[tx->slot].mode) & NODE_MODE_NO_MEMBARRIER) &&
@@ -81,6 +76,15 @@ static rb_cold int owner_changed(struct ringbus_node *node, struct link_tx *tx, 
 		 * receiver in open_new_rings() */
 		shm_fence();
 	}
+}
+
+/* The slot has another owner, or none. 0: the new one is known now; 1: nobody there. */
+static rb_cold int owner_changed(struct ringbus_node *node, struct link_tx *tx, uint64_t word)
+{
+	if (slot_state(word) != SLOT_LIVE)
+		return 1;
+	send_pool_reclaim(node, tx);
+	send_meet(node, tx, word);
 	return 0;
 }
 
@@ -264,6 +268,7 @@ rb_inline int fire(struct shot *s)
 	if (s->pooled && s->count > 0) {
 		int r = take_chunk(s);
 
+		s->node->fan = s->count;
 		if (r < 0)
 			return r;
 	}
@@ -470,8 +475,19 @@ static int wait_for_room(const struct attempt *a, uint64_t deadline_ns)
 	struct ringbus_node *node = a->node;
 	int r = -EAGAIN;
 
-	if (!rb_mutex_lock(&node->room_lock, deadline_ns))
-		return -ETIMEDOUT;
+	/* one thread sleeps; others, who may wait for other receivers, look now and then */
+	while (!rb_mutex_lock(&node->room_lock, rb_min(deadline_ns, rb_deadline_ns(RB_MS)))) {
+		r = try_locked(a);
+		if (r != -EAGAIN)
+			return r;
+		if (own_load(&node->interrupted))
+			return -EINTR;
+		if (own_load_relaxed(&node->close_wanted))
+			return -ENOTCONN;
+		if (rb_left_ns(deadline_ns) == 0)
+			return -ETIMEDOUT;
+		suspect(node);
+	}
 	while (r == -EAGAIN) {
 		uint64_t prepared = doorbell_prepare(&node->bell->room);
 		uint64_t left = rb_left_ns(deadline_ns);
@@ -486,7 +502,7 @@ static int wait_for_room(const struct attempt *a, uint64_t deadline_ns)
 			r = -ETIMEDOUT;
 		if (r == -EAGAIN)
 			suspect(node);
-		if (own_load_relaxed(&node->close_wanted))
+		if (r == -EAGAIN && own_load_relaxed(&node->close_wanted))
 			r = -ENOTCONN;
 	}
 	pthread_mutex_unlock(&node->room_lock);

@@ -44,6 +44,8 @@ rb_inline void send_adapt_mode(struct ringbus_node *node, int woke)
 }
 
 int send_two_threads(void); /* says so: -EBUSY */
+/* The receiver's slot has this owner, LIVE, whom we did not know. */
+void send_meet(struct ringbus_node *node, struct link_tx *tx, uint64_t word);
 
 /* Whether the next record of this pair has a time stamp. */
 rb_inline bool send_stamp_is_due(const struct link_tx *tx)

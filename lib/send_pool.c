@@ -3,6 +3,7 @@
 #include "send_pool.h"
 
 #include "error.h"
+#include "send.h"
 
 #include <stdlib.h>
 
@@ -193,8 +194,7 @@ int send_pool_start(struct ringbus_node *node)
 
 			if (slot_state(word) != SLOT_LIVE)
 				continue;
-			tx->word = word;
-			tx->generations = (uint64_t)slot_generation(word) << 32 | node->generation;
+			send_meet(node, tx, word);
 		}
 		r = adopt_ring(node, tx);
 	}
@@ -283,7 +283,7 @@ static int grow(struct ringbus_node *node, uint64_t size, uint64_t lock_deadline
 				  place.bytes | (uint64_t)place.serial << 48);
 		KILL_POINT("X_POOL_BYTES");
 		/* sync EXTENT sender: space and size before its name; pairs EXTENT receiver in
-		 * pool_place_read() */
+		 * pool_entry_read() */
 		shm_store_release(&p->table[index].where, place.offset | place.class_);
 	}
 	control_unlock(&c);
@@ -299,32 +299,46 @@ static void reclaim_all(struct ringbus_node *node)
 			send_pool_reclaim(node, node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)]);
 }
 
-/* Receivers that have not given back all of their chunks. */
-static unsigned readers(const struct ringbus_node *node)
+/* What the receiver in the middle has not given back: half of the last chunk's receivers, or of
+ * those that hold something if they are more, hold no more than this. *n: how many these are. */
+static uint64_t behind(const struct ringbus_node *node, uint64_t *n)
 {
-	unsigned n = 0;
+	uint64_t held[LAYOUT_NODES_MAX];
+	unsigned count = 0, middle;
 
-	for (uint32_t w = 0; w < node->mask_words; w++)
-		for (uint64_t m = node->holders[w]; m; m &= m - 1)
-			n += node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)]->sent_count > 0;
-	return n;
+	for (uint32_t w = 0; w < node->mask_words; w++) {
+		for (uint64_t m = node->holders[w]; m; m &= m - 1) {
+			const struct link_tx *tx = node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)];
+			unsigned at = count;
+
+			if (tx->sent_count == 0)
+				continue;
+			for (count++; at > 0 && held[at - 1] > tx->sent_bytes; at--)
+				held[at] = held[at - 1];
+			held[at] = tx->sent_bytes;
+		}
+	}
+	*n = rb_max(1, rb_max(count, node->fan));
+	middle = (unsigned)(*n - 1) / 2 + count;
+	return middle < *n ? 0 : held[middle - *n];
 }
 
 /* With more in flight than the caches hold, every payload goes through memory. A sender that is so
- * far ahead of all its receivers together waits a moment for them, then takes a chunk that caches
- * still have; only while that helps. Once it is further ahead (a receiver was away for a while) two
- * payloads read let one go, until it is back. */
-#define PACE_BYTES (8u << 20)
-#define PACE_SIZE_MIN 16384u /* bytes of payload */
+ * far ahead of its receivers waits a moment for them, then takes a chunk that caches still have;
+ * only while that helps. Once it is further ahead (they were away for a while) two payloads read
+ * let one go, until it is back. Those that are far behind the others do not count: nobody waits for
+ * them here. */
+#define PACE_BYTES (8u << 20) /* of all receivers together */
+#define PACE_SIZE_MIN 16384u  /* bytes of payload */
 #define PACE_NS 50000u
 #define PACE_MISSES_MAX 4u
 #define PACE_RETRY 64u
 
 static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
 {
-	uint64_t n = rb_max(1, readers(node)), each = n * pool_cost_of(&node->pool, size);
+	uint64_t n, ahead = behind(node, &n), each = pool_cost_of(&node->pool, size);
 	uint64_t limit = each * rb_max(2, PACE_BYTES / (n * size));
-	uint64_t ahead = node->sent_bytes, end;
+	uint64_t end, now_ahead;
 
 	if (ahead + each <= limit)
 		return;
@@ -336,8 +350,9 @@ static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
 		for (unsigned i = 0; i < 16; i++)
 			cpu_pause();
 		reclaim_all(node);
-	} while (node->sent_bytes + each > limit && rb_now_ns() < end);
-	node->pace_misses = node->sent_bytes < ahead ? 0 : node->pace_misses + 1;
+		now_ahead = behind(node, &n);
+	} while (now_ahead + each > limit && rb_now_ns() < end);
+	node->pace_misses = now_ahead < ahead ? 0 : node->pace_misses + 1;
 }
 
 /* The chunks of a stream that its receivers read at once are few, and go round so fast that they
@@ -352,13 +367,14 @@ static rb_noinline void widen(struct ringbus_node *node, uint64_t size)
 {
 	uint64_t now = rb_now_ns(), since = now - node->widened_ns;
 	uint64_t most = rb_min(node->pool.limit_bytes / 4, WIDEN_BYTES);
-	uint64_t one = readers(node) * pool_cost_of(&node->pool, size);
+	uint64_t n, ahead = behind(node, &n);
 	struct pool_place place = {0};
 
 	node->pool.hot = 0;
 	node->widened_ns = now;
 	pool_plan(&node->pool, size, &place);
-	if (since > WIDEN_NS || node->sent_bytes <= one || pool_unused_entry(&node->pool) < 0 ||
+	if (since > WIDEN_NS || ahead <= pool_cost_of(&node->pool, size) ||
+	    pool_unused_entry(&node->pool) < 0 ||
 	    node->pool.payload_bytes + pool_place_payload(&place) > most)
 		return;
 	grow(node, size, 0); /* or not: somebody holds the lock, or there is no space */
@@ -380,17 +396,17 @@ static int take(struct ringbus_node *node, uint64_t size, uint64_t *id)
 	reclaim_all(node);
 	if (size >= PACE_SIZE_MIN)
 		pace(node, size);
-	if (pool_take(&node->pool, size, id)) {
+	if (pool_take(&node->pool, size, false, id)) {
 		if (rb_unlikely(node->pool.hot >= WIDEN_TAKES) && size >= PACE_SIZE_MIN)
 			widen(node, size);
 		return 0;
 	}
-	if (pool_unpark(&node->pool, NULL) > 0 && pool_take(&node->pool, size, id))
+	if (pool_unpark(&node->pool, NULL) > 0 && pool_take(&node->pool, size, false, id))
 		return 0;
 	r = grow(node, size, node_control_deadline(node));
-	if (r < 0)
-		return r;
-	return pool_take(&node->pool, size, id) ? 0 : -EAGAIN;
+	if (pool_take(&node->pool, size, true, id))
+		return 0;
+	return r < 0 ? r : -EAGAIN;
 }
 
 /* The pool is in use: held back by who holds most of it, or by nobody but our own loans. */

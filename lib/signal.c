@@ -184,10 +184,15 @@ int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count, uint64_t tim
 int ringbus_on_signal(struct ringbus_node *node, ringbus_signal_handler handler, void *user)
 {
 	int r = node_enter(node);
+	uint64_t last = 0;
 
 	if (r < 0)
 		return r;
 	node->on_signal_user = user;
 	node->on_signal = handler;
+	/* sync BELL waker: the handler before the look at the inbox; pairs BELL sleeper in
+	 * doorbell_prepare() */
+	shm_fence();
+	doorbell_ring(&node->bell->inbox, &last);
 	return 0;
 }

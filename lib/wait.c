@@ -52,6 +52,8 @@ bool dispatch_pending(struct ringbus_node *node)
 	}
 	if (signal_pending(node) && (node->on_signal || own_load(&node->signal_waiters) > 0))
 		return true;
+	if (node->pulling && (node->peers_pending || node->events_pending))
+		return true; /* seen and not yet given */
 	/* sync NOTICE receiver: the last look before sleep; pairs NOTICE prover in
 	 * control_announce() */
 	return shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen;

@@ -82,39 +82,105 @@ static void drain(struct ringbus_node *node, unsigned n)
 	pull_nothing(node);
 }
 
-enum { HOGS = 5 };
+enum { HOGS_MAX = 16 };
 
 /* Receivers that read nothing, in a pool of so many messages; one that reads goes on. */
-static void hogs_leave_room(uint64_t pool_bytes, size_t size, unsigned messages)
+static void hogs_leave_room(uint64_t pool_bytes, size_t size, unsigned messages, unsigned hogs)
 {
-	struct bus_spec spec = {.nodes = 8, .ring_bytes = 16384, .pool_bytes = pool_bytes};
-	struct ringbus_node *sender, *hog[HOGS], *good;
+	struct bus_spec spec = {.nodes = HOGS_MAX + 2,
+				.ring_bytes = 16384,
+				.pool_bytes = pool_bytes};
+	struct ringbus_node *sender, *hog[HOGS_MAX], *good;
+	unsigned left = messages;
 
 	bus_serve(&spec);
 	sender = node_open();
 	good = node_open();
-	for (unsigned i = 0; i < HOGS; i++)
+	for (unsigned i = 0; i < hogs; i++)
 		hog[i] = node_open();
-	/* each half of what is left */
-	for (unsigned i = 0; i < HOGS; i++)
-		assert_int_equal(send_until_full(sender, hog[i], size), messages >> (i + 1));
+	/* each half of what is left; one message, at least, who holds nothing */
+	for (unsigned i = 0; i < hogs; i++) {
+		unsigned share = messages >> (i + 1) ? messages >> (i + 1) : 1;
+
+		assert_int_equal(send_until_full(sender, hog[i], size), share);
+		left -= share;
+	}
 	for (unsigned i = 0; i < 200; i++) {
-		assert_int_equal(send_until_full(sender, good, size), messages >> (HOGS + 1));
-		drain(good, messages >> (HOGS + 1));
+		unsigned share = messages >> (hogs + 1) ? messages >> (hogs + 1) : 1;
+
+		assert_int_equal(send_until_full(sender, good, size), share);
+		drain(good, share);
 	}
 	drain(hog[0], messages / 2);
-	assert_in_range(send_until_full(sender, good, size), messages / 4, messages / 3);
+	left += messages / 2;
+	assert_in_range(send_until_full(sender, good, size), left / 2 - 1, left / 2 + 1);
 }
 
 static void a_receiver_that_reads_nothing_holds_its_share_and_no_more(void **state)
 {
-	hogs_leave_room(1 << 20, 4096, 256);
+	hogs_leave_room(1 << 20, 4096, 256, 5);
 }
 
 /* Payloads that have an extent each: the table of extents is shared like the bytes. */
-static void a_receiver_of_large_payloads_that_reads_nothing_leaves_room_too(void **state)
+static void receivers_of_large_payloads_that_read_nothing_leave_room_too(void **state)
 {
-	hogs_leave_room(64 << 20, 70000, LAYOUT_POOL_EXTENTS);
+	hogs_leave_room(64 << 20, 70000, LAYOUT_POOL_EXTENTS / 2, 4);
+}
+
+static void more_of_them_than_there_are_shares_leave_room_too(void **state)
+{
+	hogs_leave_room(64 << 20, 70000, LAYOUT_POOL_EXTENTS / 2, HOGS_MAX);
+}
+
+/* A small payload does not take the memory of a large one while there is other. */
+static void a_small_payload_that_is_not_read_pins_no_large_chunk(void **state)
+{
+	enum { LARGE = 20 << 20, SMALL = 100000 };
+	struct bus_spec spec = {.nodes = 4, .pool_bytes = 40 << 20};
+	struct ringbus_node *sender, *reader, *hog;
+	struct ringbus_address to_reader, to_hog;
+	char *data = calloc(1, LARGE + 1000000);
+
+	bus_serve(&spec);
+	sender = node_open();
+	reader = node_open();
+	hog = node_open();
+	to_reader = node_address(reader);
+	to_hog = node_address(hog);
+	ok(ringbus_contact_address(sender, &to_reader, data, LARGE, 0));
+	drain(reader, 1);
+	ok(ringbus_contact_address(sender, &to_hog, data, SMALL, 0));
+	ok(ringbus_contact_address(sender, &to_reader, data, LARGE + 1000000, 0));
+	drain(reader, 1);
+	free(data);
+}
+
+static uint64_t address_space(void)
+{
+	unsigned long long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%llu", &pages), 1);
+	fclose(f);
+	return pages * 4096;
+}
+
+static void memory_given_back_and_taken_again_leaves_nothing(void **state)
+{
+	struct ringbus_node *node = node_open();
+	uint64_t before = 0;
+
+	for (unsigned i = 0; i < 2000; i++) {
+		struct ringbus_loan loan;
+
+		ok(ringbus_loan(node, 1000, &loan, 0));
+		ringbus_loan_cancel(&loan);
+		ok(ringbus_node_trim(node));
+		if (i == 100)
+			before = address_space();
+	}
+	assert_in_range(address_space(), 0, before + (4 << 20));
 }
 
 static void an_exhausted_event_table_disturbs_nobody_else(void **state)
@@ -281,7 +347,10 @@ static void signals_as_fast_as_they_go_are_all_counted(void **state)
 static const struct CMUnitTest tests[] = {
 	BARE_TEST(a_full_ring_overwrites_nothing_for_any_size_at_any_place),
 	BARE_TEST(a_receiver_that_reads_nothing_holds_its_share_and_no_more),
-	BARE_TEST(a_receiver_of_large_payloads_that_reads_nothing_leaves_room_too),
+	BARE_TEST(receivers_of_large_payloads_that_read_nothing_leave_room_too),
+	BARE_TEST(more_of_them_than_there_are_shares_leave_room_too),
+	BARE_TEST(a_small_payload_that_is_not_read_pins_no_large_chunk),
+	BUS_TEST(memory_given_back_and_taken_again_leaves_nothing),
 	BARE_TEST(an_exhausted_event_table_disturbs_nobody_else),
 	BARE_TEST(a_cold_sender_is_heard_among_63_hot_ones),
 	BUS_TEST(signals_as_fast_as_they_go_are_all_counted),
