@@ -166,6 +166,10 @@ static bool peer_notice(struct ringbus_node *node, uint32_t slot, struct ringbus
 		seen->ended = seen->generation;
 		seen->generation = 0;
 		*later = true; /* a new owner may be there already */
+		if (node->rx[slot] && node->rx[slot]->extents) {
+			dispatch_give_all(node);
+			control_reclaim_read(node->region, slot, rb_deadline_ns(RB_MS));
+		}
 		return true;
 	}
 	if (seen->generation == 0 && older_unread(node, slot, live ? slot_generation(word) : 0)) {

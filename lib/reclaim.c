@@ -11,8 +11,9 @@
  *
  * Pool extents of the slot: given back when no ring of it holds anything unread by a receiver whose
  * slot is taken, and no borrow bit is set. Otherwise they stay for the slot's next owner, or until
- * the last one who had something of them is freed, too: each time a slot is freed, the pools of the
- * free slots are looked at again. Nobody writes the page of a free slot while we have the lock, for
+ * the last one who had something of them has read it (notice.c), or is freed, too: each time a slot
+ * is freed, the pools of the free slots are looked at again. What is borrowed waits for one of
+ * these. Nobody writes the page of a free slot while we have the lock, for
  * a grant needs it. The name goes last (X_RECLAIM_PUNCHED: the next reaper punches a hole again):
  * what has no name is never looked for, and would stay allocated.
  */
@@ -171,6 +172,20 @@ static void reclaim_pool(struct region *region, const struct book *book, uint32_
 				  0); /* relaxed: no descriptor leads here any more */
 	}
 	region_unmap(region, own, RB_PAGE);
+}
+
+void control_reclaim_read(struct region *region, uint32_t slot, uint64_t deadline_ns)
+{
+	struct book book;
+	struct control c;
+
+	if (control_lock(&c, region, deadline_ns) < 0)
+		return;
+	if (is_free(region, slot) && control_ranges(region, &book.ranges, &book.n) == 0) {
+		reclaim_pool(region, &book, slot, slot);
+		free(book.ranges);
+	}
+	control_unlock(&c);
 }
 
 void control_reclaim(struct control *c, uint32_t slot)

@@ -5,10 +5,13 @@
  */
 #include "life.h"
 
+#include "ringbus-inspect.h"
+
 #include <dirent.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -343,10 +346,76 @@ static void exit_at_any_place_ends_a_membership_once(void **state)
 	}
 }
 
+/* ---- memory ---- */
+
+enum { LENT_BYTES = 1 << 20, LENT = 8 };
+
+static void lend_to_both(uint64_t to)
+{
+	struct ringbus_node *node = child_node(NULL);
+	char *payload = calloc(1, LENT_BYTES);
+
+	for (unsigned i = 0; i < LENT; i++) {
+		struct ringbus_address address = {.slot = (uint32_t)(i % 2 ? to >> 32 : to)};
+
+		child_ok(ringbus_contact_address(node, &address, payload, LENT_BYTES, 0));
+	}
+	note_address(VICTIM, node);
+	for (;;)
+		pause();
+}
+
+static bool is_free(uint32_t slot)
+{
+	struct ringbus_inspect_node node;
+	struct ringbus_inspect *inspect;
+
+	ok(ringbus_inspect_open(&inspect, bus_port(), bus_directory()));
+	ok(ringbus_inspect_slot(inspect, slot, &node));
+	ringbus_inspect_close(inspect);
+	return strcmp(ringbus_inspect_slot_state(node.state), "free") == 0;
+}
+
+static uint64_t file_bytes(void)
+{
+	char path[512];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/%u.bus", bus_directory(), bus_port());
+	ok(stat(path, &st));
+	return (uint64_t)st.st_blocks * 512;
+}
+
+static void memory_of_the_dead_goes_back_when_the_last_has_read_it(void **state)
+{
+	struct ringbus_node *first = node_open_with(&told), *last = node_open_with(&told);
+	uint64_t before = file_bytes(), who;
+	pid_t pid = child_start(lend_to_both,
+				(uint64_t)node_address(last).slot << 32 | node_address(first).slot);
+	struct ringbus_message m;
+
+	flag_wait(VICTIM, 1);
+	who = flag_get(VICTIM) - 1;
+	child_kill(pid);
+	while (!is_free((uint32_t)(who >> 32)))
+		pause_briefly();
+	assert_in_range(file_bytes(), before + LENT * LENT_BYTES, UINT64_MAX);
+	for (unsigned i = 0; i < LENT / 2; i++)
+		pull(first, &m);
+	await_end(first, who);
+	assert_in_range(file_bytes(), before + LENT / 2 * LENT_BYTES, UINT64_MAX);
+	for (unsigned i = 0; i < LENT / 2; i++)
+		pull(last, &m);
+	await_end(last, who);
+	/* two rings are left */
+	assert_in_range(file_bytes(), 0, before + LENT_BYTES);
+}
+
 static const struct CMUnitTest tests[] = {
 	BARE_TEST(a_process_id_used_again_is_of_another_process),
 	BUS_TEST(a_bus_killed_as_a_whole_begins_anew_by_itself),
 	BUS_TEST(exit_at_any_place_ends_a_membership_once),
+	BUS_TEST(memory_of_the_dead_goes_back_when_the_last_has_read_it),
 };
 
 HARNESS_MAIN("life_death", tests)
