@@ -187,8 +187,9 @@ struct ringbus_node_options {
 RINGBUS_API int ringbus_node_open(struct ringbus_node **node,
 				  const struct ringbus_node_options *options);
 /* Leaves the bus; its events become orphans or end. NULL is allowed. Stops and joins the listening
- * thread. Called from a handler it takes effect when the handler returns. Payloads borrowed from
- * others stay valid until released. */
+ * thread. Called from a handler it takes effect when the handler returns. No other thread may be in
+ * a call on the node: ringbus_node_interrupt() ends those that wait. Payloads borrowed from others
+ * stay valid until released, by any thread. */
 RINGBUS_API void ringbus_node_close(struct ringbus_node *node);
 RINGBUS_API int ringbus_node_address(const struct ringbus_node *node,
 				     struct ringbus_address *address);

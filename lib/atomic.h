@@ -133,6 +133,13 @@ rb_inline void shm_count(struct shm_word *w, uint64_t n)
 	shm_store_relaxed(w, shm_load_relaxed(w) + n);
 }
 
+/* A full fence towards who calls membarrier(): the compiler keeps the order, that call sees to the
+ * processor. */
+rb_inline void shm_light_fence(void)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
 /* Full fence: stores before it are visible before loads after it are done. */
 rb_inline void shm_fence(void)
 {

@@ -44,10 +44,11 @@ void control_mark_dead(struct region *region, uint32_t slot, uint64_t word);
 /* Frees all slots that are DEAD or LEFT: borrow bits, events, extents; FREE last. Takes the lock. 0
  * or -ETIMEDOUT. */
 int control_reap(struct region *region, uint64_t deadline_ns);
-/* A receiver has read all that the last owner of a slot had sent: gives its pool back if the slot is
- * free and nobody else has something of it. Or not, if the lock is not to be had in time. */
+/* A receiver has read all that the last owner of a slot had sent: gives its pool back if the slot
+ * is free and nobody else has something of it. Or not, if the lock is not to be had in time. */
 void control_reclaim_read(struct region *region, uint32_t slot, uint64_t deadline_ns);
-/* Takes a slot that is LEAVING out of every event, if this is still its owner. 0 or -ETIMEDOUT. */
+/* Takes a slot that is LEAVING out of every event, if it has this owner still. 0 or -ETIMEDOUT.
+ */
 int control_forget_slot(struct region *region, uint32_t slot, uint32_t generation,
 			uint64_t deadline_ns);
 /* control_reap_all() for a holder of the lock. */

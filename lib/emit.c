@@ -69,10 +69,7 @@ rb_inline void write_record(uint32_t from, struct link_tx *tx, enum record_kind 
 /* What is left to do when the sender fences or a receiver sleeps. Returns r. */
 static rb_noinline int wake_one(struct ringbus_node *node, struct link_tx *tx, int r)
 {
-	if (!node->unfenced)
-		/* sync BELL waker: the publication before the look at the inbox; pairs BELL sleeper
-		 * in doorbell_prepare() */
-		shm_fence();
+	send_fence(node);
 	send_adapt_mode(node, send_ring(tx));
 	return r;
 }
@@ -85,6 +82,7 @@ rb_inline int send_one(struct ringbus_node *node, struct link_tx *tx, enum recor
 		return NOT_COMMON;
 	write_record(node->slot, tx, kind, event, data, size);
 	KILL_POINT("X_EMIT_UNWOKEN");
+	shm_light_fence();
 	/* sync BELL waker: a look without a fence is for unfenced senders only (MODE); pairs BELL
 	 * sleeper in doorbell_prepare() */
 	if (rb_likely(node->unfenced && !(shm_load_acquire(&tx->bell->inbox) & BELL_ASLEEP)))
@@ -127,10 +125,7 @@ static rb_noinline int send_many(struct ringbus_event *e, uint64_t first, const 
 	FOR_RECEIVERS(node, masks, tx)
 	write_record(node->slot, tx, RECORD_EVENT, e->record_id, data, size);
 	KILL_POINT("X_EMIT_UNWOKEN");
-	if (!node->unfenced)
-		/* sync BELL waker: all publications before the looks at the inboxes; pairs BELL
-		 * sleeper in doorbell_prepare() */
-		shm_fence();
+	send_fence(node);
 	FOR_RECEIVERS(node, masks, tx)
 	woke += send_ring(tx);
 	send_adapt_mode(node, woke);

@@ -239,10 +239,7 @@ rb_inline void wake(struct shot *s)
 	int woke = 0;
 
 	KILL_POINT("X_EMIT_UNWOKEN");
-	if (!s->node->unfenced)
-		/* sync BELL waker: all publications before the looks at the inboxes; pairs BELL
-		 * sleeper in doorbell_prepare() */
-		shm_fence();
+	send_fence(s->node);
 	for (uint32_t i = 0; i < s->count; i++)
 		woke += send_ring(s->to[i]);
 	send_adapt_mode(s->node, woke);

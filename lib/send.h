@@ -43,6 +43,17 @@ rb_inline void send_adapt_mode(struct ringbus_node *node, int woke)
 	}
 }
 
+/* Between the publications and the looks at the inboxes. */
+rb_inline void send_fence(const struct ringbus_node *node)
+{
+	if (node->unfenced)
+		shm_light_fence();
+	else
+		/* sync BELL waker: all publications before the looks at the inboxes; pairs BELL
+		 * sleeper in doorbell_prepare() */
+		shm_fence();
+}
+
 int send_two_threads(void); /* says so: -EBUSY */
 /* The receiver's slot has this owner, LIVE, whom we did not know. */
 void send_meet(struct ringbus_node *node, struct link_tx *tx, uint64_t word);
