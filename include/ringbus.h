@@ -392,7 +392,8 @@ RINGBUS_API int ringbus_signal_address(struct ringbus_node *node, const struct r
  * none came. */
 RINGBUS_API int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count,
 				    uint64_t timeout_ns);
-/* Signals are given to handler in listen and poll instead. NULL ends that. */
+/* Signals are given to handler in listen and poll instead. NULL ends that. Any thread, also while
+ * another listens: it may be given one signal more to the one before. -ENOMEM. */
 RINGBUS_API int ringbus_on_signal(struct ringbus_node *node, ringbus_signal_handler handler,
 				  void *user);
 

@@ -462,8 +462,7 @@ int dispatch_poll(struct ringbus_node *node, unsigned limit)
 	if (rb_unlikely(node->crowd_bytes >= CROWD_BYTES))
 		wait_for_others(node);
 	turn_begins(node);
-	if (rb_unlikely(node->on_signal && signal_pending(node))) {
-		node->on_signal(signal_take(node), node->on_signal_user);
+	if (rb_unlikely(signal_is_handled(node) && signal_pending(node) && signal_give(node))) {
 		n++;
 		if (own_load_relaxed(&node->close_wanted))
 			return (int)n;

@@ -262,6 +262,12 @@ static void release_all(struct ringbus_node *node)
 {
 	struct region *region = node->region;
 
+	while (node->signal_targets) {
+		struct signal_target *target = node->signal_targets;
+
+		node->signal_targets = target->next;
+		free(target);
+	}
 	if (region) {
 		free_links(node);
 		if (node->table)

@@ -87,6 +87,13 @@ struct borrow_ref {
 	unsigned count;
 };
 
+/* Who gets signals; in one piece, since it may be changed while signals are given. */
+struct signal_target {
+	ringbus_signal_handler handler;
+	void *user;
+	struct signal_target *next; /* all that there were, until the node is freed */
+};
+
 struct ringbus_node {
 	struct region *region;
 	const uint8_t *guard; /* 0 in a forked child */
@@ -157,8 +164,8 @@ struct ringbus_node {
 	struct ringbus_message pulled_message;
 	ringbus_handler on_contact, on_notice;
 	void *on_contact_user, *on_notice_user;
-	ringbus_signal_handler on_signal;
-	void *on_signal_user;
+	struct own_word on_signal; /* struct signal_target *; set by any thread */
+	struct signal_target *signal_targets;
 
 	/* events */
 	pthread_mutex_t events_lock;
@@ -235,6 +242,12 @@ rb_inline int node_enter(const struct ringbus_node *node)
 	/* relaxed: own word, changed by others only when they take the slot from us */
 	return rb_likely(shm_load_relaxed(&node->bell->slot) == node->live_word) ? 0
 										 : node_lost(node);
+}
+
+/* Whether signals are given to a handler. */
+rb_inline bool signal_is_handled(const struct ringbus_node *node)
+{
+	return own_load(&node->on_signal) != 0;
 }
 
 int node_condemned(const struct ringbus_node *node); /* says so: -EFAULT */
@@ -328,6 +341,8 @@ void event_ended(struct ringbus_event *event);
 
 /* signal.c */
 uint64_t signal_take(struct ringbus_node *node);
+/* Gives them to the handler; false: there is none any more. */
+bool signal_give(struct ringbus_node *node);
 /* Those who wait for a signal while somebody else receives look again. */
 void signal_turn(struct ringbus_node *node);
 bool signal_pending(const struct ringbus_node *node);

@@ -9,6 +9,8 @@
 #include "error.h"
 #include "guard.h"
 
+#include <stdlib.h>
+
 #define SIGNAL_TRIES 100000u
 
 bool signal_pending(const struct ringbus_node *node)
@@ -181,15 +183,35 @@ int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count, uint64_t tim
 	return 0;
 }
 
+bool signal_give(struct ringbus_node *node)
+{
+	const struct signal_target *target =
+		(const struct signal_target *)(uintptr_t)own_load(&node->on_signal);
+
+	if (!target)
+		return false; /* taken away just now */
+	target->handler(signal_take(node), target->user);
+	return true;
+}
+
 int ringbus_on_signal(struct ringbus_node *node, ringbus_signal_handler handler, void *user)
 {
+	struct signal_target *target = NULL;
 	int r = node_enter(node);
 	uint64_t last = 0;
 
 	if (r < 0)
 		return r;
-	node->on_signal_user = user;
-	node->on_signal = handler;
+	if (handler) {
+		target = malloc(sizeof(*target));
+		if (!target)
+			return -ENOMEM;
+		pthread_mutex_lock(&node->events_lock);
+		*target = (struct signal_target){handler, user, node->signal_targets};
+		node->signal_targets = target;
+		pthread_mutex_unlock(&node->events_lock);
+	}
+	own_store(&node->on_signal, (uintptr_t)target);
 	/* sync BELL waker: the handler before the look at the inbox; pairs BELL sleeper in
 	 * doorbell_prepare() */
 	shm_fence();

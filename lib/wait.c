@@ -50,7 +50,8 @@ bool dispatch_pending(struct ringbus_node *node)
 			return true;
 		}
 	}
-	if (signal_pending(node) && (node->on_signal || own_load(&node->signal_waiters) > 0))
+	if (signal_pending(node) &&
+	    (signal_is_handled(node) || own_load(&node->signal_waiters) > 0))
 		return true;
 	if (node->pulling && (node->peers_pending || node->events_pending))
 		return true; /* seen and not yet given */
@@ -138,7 +139,7 @@ static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
 		/* sync NOTICE receiver: a look; pairs NOTICE prover in control_announce() */
 		if (shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen ||
 		    (signal_pending(node) &&
-		     (node->on_signal || own_load_relaxed(&node->signal_waiters) > 0)))
+		     (signal_is_handled(node) || own_load_relaxed(&node->signal_waiters) > 0)))
 			return true;
 		receive_open_rings(node);
 		if (wait_is_over(node))

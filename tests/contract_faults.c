@@ -326,7 +326,8 @@ static void memory_goes_back(bool heir_lives_on)
 	flag_wait(READY, 1);
 	receiver = child_start(F15_heir, heir_lives_on);
 	flag_wait(DONE, 1);
-	assert_true(pool_memory(&slots) >= 200000);
+	while (pool_memory(&slots) < 200000) /* the second payload is under way */
+		pause_briefly();
 	assert_int_equal(slots, 3);
 	bus_kill();
 	child_kill(sender);

@@ -370,6 +370,13 @@ static void on_signal(uint64_t count, void *user)
 	story->counted += (unsigned)count;
 }
 
+static const struct signal_target counting = {.handler = on_signal};
+
+static void handle_signals(struct ringbus_node *node, const struct signal_target *target)
+{
+	own_store(&node->on_signal, (uintptr_t)target);
+}
+
 static void signal_0(unsigned generation)
 {
 	struct ringbus_address to = {.slot = 0, .generation = generation};
@@ -394,7 +401,7 @@ static void signal_first(void)
 static void prepare_signals(void)
 {
 	prepare_three();
-	bus->node[0]->on_signal = on_signal;
+	handle_signals(bus->node[0], &counting);
 }
 
 static void judge_signals(void)
@@ -428,10 +435,12 @@ static bool slot_0_is_free(void)
 	return slot_state(atomic_load(&bus->region[0].bells[0].slot.v)) == SLOT_FREE;
 }
 
+static const struct signal_target complaining = {.handler = on_wrong_signal};
+
 static void join_after(void)
 {
 	ex_await(slot_0_is_free);
-	join(ex_self())->on_signal = on_wrong_signal;
+	handle_signals(join(ex_self()), &complaining);
 	bus_receive();
 }
 

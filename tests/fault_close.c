@@ -36,7 +36,9 @@ static void close_among(struct ringbus_node *node, void (*what)(const char *poin
 
 static struct ringbus_node *open_here(void)
 {
-	struct ringbus_node_options options = {.size = sizeof(options), .port = bus_port()};
+	struct ringbus_node_options options = {.size = sizeof(options),
+					       .port = bus_port(),
+					       .timeout_ns = 60 * HARNESS_SECOND};
 	struct ringbus_node *node;
 
 	ok(ringbus_node_open(&node, &options));
