@@ -8,7 +8,6 @@
 #include "peer.h"
 
 #include <pthread.h>
-#include <sys/syscall.h>
 
 enum { READY, GO, DONE, ADDRESS, LENT };
 
@@ -62,49 +61,12 @@ static void leaver(uint64_t unused)
 }
 
 static pthread_t joiner;
-static pid_t joiner_id;
 static struct ringbus_node *joined;
 
 static void *join_too(void *unused)
 {
-	struct ringbus_node *node;
-
-	__atomic_store_n(&joiner_id, (pid_t)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
-	node = open_here();
-	__atomic_store_n(&joined, node, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&joined, open_here(), __ATOMIC_SEQ_CST);
 	return unused;
-}
-
-/* Whether a thread of ours sleeps. */
-static bool sleeps(pid_t thread)
-{
-	char path[32], line[256] = "", *state;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)thread);
-	f = fopen(path, "r");
-	assert_non_null(f);
-	assert_non_null(fgets(line, sizeof(line), f));
-	fclose(f);
-	state = strrchr(line, ')');
-	assert_non_null(state);
-	return state[2] == 'S';
-}
-
-/* It has joined, or waits for us: for the lock of the process's joins and closes, since the service
- * answers in between. */
-static bool joiner_is_there(void)
-{
-	pid_t id = __atomic_load_n(&joiner_id, __ATOMIC_SEQ_CST);
-	unsigned looks = 0;
-
-	if (__atomic_load_n(&joined, __ATOMIC_SEQ_CST))
-		return true;
-	while (id != 0 && looks < 200 && sleeps(id)) {
-		pause_briefly();
-		looks++;
-	}
-	return looks == 200;
 }
 
 static void joins_when_left(const char *point)
@@ -115,7 +77,8 @@ static void joins_when_left(const char *point)
 	flag_set(GO, 1);
 	flag_wait(DONE, 1); /* the slot is free now */
 	assert_int_equal(pthread_create(&joiner, NULL, join_too, NULL), 0);
-	while (!joiner_is_there())
+	/* it waits for us; else it needs less than this */
+	for (unsigned i = 0; i < 300 && !__atomic_load_n(&joined, __ATOMIC_SEQ_CST); i++)
 		pause_briefly();
 }
 
