@@ -11,26 +11,24 @@
 
 enum { READY, GO, DONE, ADDRESS, LENT };
 
-static pthread_t closer;
-static void (*meanwhile)(const char *point);
+typedef void (*at_point_fn)(const char *point);
+/* of the closing thread alone */
+static _Thread_local at_point_fn meanwhile;
 
 static void at_point(const char *name)
 {
-	if (meanwhile && pthread_equal(closer, pthread_self()))
+	if (meanwhile)
 		meanwhile(name);
 }
 
 static const struct shm_hooks hooks = {.kill_point = at_point};
 
 /* Closes with what happens meanwhile at each kill point. */
-static void close_among(struct ringbus_node *node, void (*what)(const char *point))
+static void close_among(struct ringbus_node *node, at_point_fn what)
 {
-	closer = pthread_self();
 	meanwhile = what;
-	shm_hooks = &hooks;
 	ringbus_node_close(node);
 	meanwhile = NULL;
-	shm_hooks = NULL;
 }
 
 static struct ringbus_node *open_here(void)
@@ -52,7 +50,6 @@ static void leaver(uint64_t unused)
 	struct ringbus_node *node;
 
 	(void)unused;
-	shm_hooks = NULL;
 	node = child_node(NULL);
 	flag_set(READY, 1);
 	flag_wait(GO, 1);
@@ -144,7 +141,6 @@ static void lender(uint64_t times)
 {
 	struct ringbus_node *node;
 
-	shm_hooks = NULL;
 	node = child_node(NULL);
 	for (uint64_t i = 0; i < times; i++) {
 		struct ringbus_address to = {0};
@@ -179,7 +175,6 @@ static void heir(uint64_t slot)
 	struct ringbus_address address;
 	struct ringbus_message m;
 
-	shm_hooks = NULL;
 	flag_wait(GO, 1);
 	node = child_node(NULL);
 	child_ok(ringbus_node_address(node, &address));
@@ -223,4 +218,9 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(a_slot_is_forgotten_only_while_it_is_ones_own),
 };
 
-HARNESS_MAIN("close", tests)
+int main(int argc, char **argv)
+{
+	harness_init(argc, argv);
+	shm_hooks = &hooks;
+	return cmocka_run_group_tests_name("close", tests, NULL, NULL);
+}
