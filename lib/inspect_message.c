@@ -10,7 +10,9 @@
  *	else                 overwritten
  *
  * A quarter, and not an eighth, because on ARM the bytes of the next record may be seen before the
- * header of the one before it. The tail lags in tx.hint, so it is found by walking from there.
+ * header of the one before it. The tail lags in tx.hint, so it is found by walking from there. A
+ * header 0 below the head is no damage: the pages were given back (reclaim.c), and this is gone as
+ * what is overwritten.
  *
  * A pooled payload is certain while its descriptor is unread. Afterwards its chunk may have been
  * used again: doubtful.
@@ -356,6 +358,12 @@ static int skip(struct ringbus_inspect_message *m, uint64_t *position, uint64_t 
 	return 1;
 }
 
+/* Whether the page of an invalid header was given back. */
+static bool is_given_back(const struct look *k, uint64_t position, uint64_t word)
+{
+	return word == 0 && (k->reset || is_before(position, k->head));
+}
+
 static int next(struct look *k, uint64_t *position, struct ringbus_inspect_message *m, void *buffer,
 		size_t capacity)
 {
@@ -372,8 +380,9 @@ static int next(struct look *k, uint64_t *position, struct ringbus_inspect_messa
 			if (is_before(*position, lowest(k)))
 				continue;
 			return skip(m, position, first_start(k, *position + 1),
-				    in_doubt(k, *position) ? RINGBUS_INSPECT_OVERWRITTEN
-							   : RINGBUS_INSPECT_DAMAGED);
+				    in_doubt(k, *position) || is_given_back(k, *position, word)
+					    ? RINGBUS_INSPECT_OVERWRITTEN
+					    : RINGBUS_INSPECT_DAMAGED);
 		}
 		if ((word >> 32 & 7) == RECORD_PAD) {
 			if (k->in->said_offset == k->offset && k->in->said_position == *position)

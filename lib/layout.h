@@ -58,7 +58,7 @@
  *   tx.answered, .start,  sender               receiver           RESYNC: start and the 0 there
  *   .lost                                                         before answered
  *   tx.drops              sender               receiver at rest   none: the next record tells it
- *   tx.starts, .owner     sender               tools              none: where to look, whose
+ *   tx.starts, .owner     sender, reaper       tools              none: where to look, whose
  *                                                                 counters these are
  *   rx.head               receiver, reaper     sender             HEAD: reads before head; less
  *                                                                 room than there is
@@ -312,6 +312,7 @@ _Static_assert(sizeof(struct layout_node) == RB_PAGE, "layout");
 
 /* First page of a ring extent, written by the sender. */
 #define RING_STARTS 256u
+#define RING_NO_START UINT64_MAX /* no position: those are multiples of 8 */
 struct layout_ring_tx {
 	_Alignas(RB_LINE) struct shm_word
 		hint; /* a position up to which records are published; lags */
@@ -319,7 +320,7 @@ struct layout_ring_tx {
 	struct shm_word start;
 	struct shm_word lost;
 	_Alignas(RB_LINE) struct shm_word
-		drops; /* messages not sent to this receiver, ever (lossy) */
+		drops;		    /* messages not sent to this receiver, ever (lossy) */
 	struct shm_word messages;   /* by the owner named below, like the next four */
 	struct shm_word bytes;	    /* of payload */
 	struct shm_word high_water; /* most bytes unread, as the sender saw */
@@ -382,7 +383,7 @@ enum record_kind {
 			    RECORD_EVENT or RECORD_CONTACT before it */
 };
 #define RECORD_HEADER_BYTES 24u
-#define RECORD_SAME_BYTES 8u /* header of RECORD_SAME */
+#define RECORD_SAME_BYTES 8u  /* header of RECORD_SAME */
 #define RECORD_SPARE_BYTES 8u /* the next header, always 0 */
 
 struct record_chunk {

@@ -7,7 +7,9 @@
  * Rings whose other slot is free: the true tail is stored as hint and head first, then the data
  * pages are punched. Positions kept as they stood would leave head and lazy hint apart with every
  * header 0, which reads as a spoiled pair. A death in between (X_RECLAIM_HEAD) leaves an empty ring
- * with old bytes: the header at the tail is 0 all the same.
+ * with old bytes: the header at the tail is 0 all the same. The starts[] go before the pages: they
+ * lead nowhere then, and of the next owner's records only those from its second part on would be
+ * found.
  *
  * Pool extents of the slot: given back when no ring of it holds anything unread by a receiver whose
  * slot is taken, and no borrow bit is set. Otherwise they stay for the slot's next owner, or until
@@ -89,6 +91,19 @@ static bool true_tail(const struct region *region, const struct pair *p, uint64_
 	return !bad;
 }
 
+/* Only the tail is the start of a record any more. */
+static void forget_starts(const struct region *region, const struct pair *p, uint64_t tail)
+{
+	uint64_t capacity = region->g.ring_bytes;
+
+	for (uint64_t i = 0; i < RING_STARTS; i++) {
+		bool here = i == (tail & (capacity - 1)) / (capacity / RING_STARTS);
+
+		/* relaxed: for tools only */
+		shm_store_relaxed(&p->tx->starts[i], here ? tail : RING_NO_START);
+	}
+}
+
 static void punch_pair(struct region *region, const struct book *book, uint32_t from, uint32_t to)
 {
 	struct pair p;
@@ -105,6 +120,7 @@ static void punch_pair(struct region *region, const struct book *book, uint32_t 
 		 * in ring_tx_init() */
 		shm_store_release(&p.rx->head, tail);
 		KILL_POINT("X_RECLAIM_HEAD");
+		forget_starts(region, &p, tail);
 		region_punch(region, p.offset + RB_PAGE, region->g.ring_bytes);
 	}
 	unmap_pair(region, &p);

@@ -226,10 +226,7 @@ def messages_are_shown_as_they_pass(bus):
 
 def a_flood_is_followed_and_gaps_are_told(bus):
     """Payloads tell where they belong: nothing may be wrong, missing without a word, or out of order."""
-    bus.service.terminate()
-    bus.service.wait()
-    bus.service = bus.start("ringbusd", "--quiet", "--ring-bytes", "4096")
-    bus.until_served()
+    serve_rings(bus, 4096)
     a, b = pair(bus, "a", "b")
     a("create", "news")
     b("subscribe", "news", 0)
@@ -284,6 +281,39 @@ def filters_choose(bus):
     assert len(messages(bus, "tap", "-C", "5")) == 5
     assert messages(bus, "tap", "--new", "-C", "1", "-W", "0.1", status=4) == []
     assert messages(bus, "last", "--event", "other")[0]["size"] == 5
+
+
+def serve_rings(bus, size):
+    bus.service.terminate()
+    bus.service.wait()
+    bus.service = bus.start("ringbusd", "--quiet", "--ring-bytes", str(size))
+    bus.until_served()
+
+
+def leave(bus, *nodes):
+    for node in nodes:
+        node("close")
+        node.kill()
+    bus.until(lambda: document(bus, "nodes")["nodes"] == [], "the slots to be freed")
+
+
+def successors_in_the_same_slots_are_seen_from_their_first_word(bus):
+    """The ring goes on where the pair before it ended, amid a part, and at times with padding."""
+    for size, rounds in ((262144, 3), (4096, 40)):
+        serve_rings(bus, size)
+        for n in range(rounds):
+            a, b = pair(bus, "a", "b")
+            a("create", "news")
+            b("subscribe", "news", 0)
+            sizes = [(n * 37 + i * 101) % 350 for i in range(6)]
+            for i, bytes_ in enumerate(sizes):
+                a("emit", "news", bytes_, 1, n + i)
+            for found in (messages(bus, "tap", "-W", "0.02"), messages(bus, "last", 99)):
+                assert {m["state"] for m in found} == {"intact"}, (size, n, found)
+                assert [m["size"] for m in found] == sizes, (size, n, sizes, found)
+                for i, m in enumerate(found):
+                    assert payload(m) == bytes_from(n + i, sizes[i]), (size, n, m)
+            leave(bus, a, b)
 
 
 def all_byte_values_survive(bus):
@@ -488,6 +518,7 @@ TESTS = [
     messages_are_shown_as_they_pass,
     a_flood_is_followed_and_gaps_are_told,
     filters_choose,
+    successors_in_the_same_slots_are_seen_from_their_first_word,
     all_byte_values_survive,
     names_of_the_gone_are_told_rightly,
     every_verb_keeps_its_schema,
