@@ -204,6 +204,10 @@ int control_extent(struct control *c, uint64_t bytes, uint64_t *offset)
 		at = rb_max(at, ranges[i].end);
 	free(ranges);
 	r = region_allocate(c->region, at, bytes);
+	if (r == -ENOSPC) {
+		control_punch_all_pairs(c); /* last words that nobody asked for so far */
+		r = region_allocate(c->region, at, bytes);
+	}
 	KILL_POINT("X_EXTENT_ALLOCATED");
 	if (r < 0)
 		return r;
@@ -251,6 +255,7 @@ int control_grant(struct control *c, const struct peer_identity *id, uint32_t *s
 			       "all %u slots of the bus on port %u are taken; start the service "
 			       "with more --nodes",
 			       c->region->g.nodes, c->region->port);
+	control_punch_pairs(c, (uint32_t)s);
 	record = &c->records[s];
 	word = &c->region->bells[s].slot;
 	next = slot_generation(was) + 1; /* FREE changes under the lock only */

@@ -16,6 +16,11 @@ int control_reap_held(struct control *c);
 
 /* Gives the memory back that a slot which is about to be FREE does not need: see reclaim.c. */
 void control_reclaim(struct control *c, uint32_t slot);
+/* Gives the data pages back of the rings between a free slot and the other free ones: before it is
+ * granted. What their last owners said is gone then. */
+void control_punch_pairs(struct control *c, uint32_t slot);
+/* The same for all free slots: space is short. */
+void control_punch_all_pairs(struct control *c);
 
 /* What the pages of all nodes name: rings and pool extents within the file, in no order. The caller
  * frees it. 0, -ENOMEM, -EIO. */

@@ -4,12 +4,13 @@
  * of rings, or its pool, and not yet FREE: a reaper that dies on the way leaves the rest to the
  * next.
  *
- * Rings whose other slot is free: the true tail is stored as hint and head first, then the data
- * pages are punched. Positions kept as they stood would leave head and lazy hint apart with every
- * header 0, which reads as a spoiled pair. A death in between (X_RECLAIM_HEAD) leaves an empty ring
- * with old bytes: the header at the tail is 0 all the same. The starts[] go before the pages: they
- * lead nowhere then, and of the next owner's records only those from its second part on would be
- * found.
+ * Rings whose other slot is free, too: the true tail is stored as hint and head. Their data pages
+ * stay, for they are the last words of the dead, and go back when they are in the way: before one
+ * of the two slots is granted again, or when there is no space for something else. Positions kept
+ * as they stood would then leave head and lazy hint apart with every header 0, which reads as a
+ * spoiled pair. A death after the positions (X_RECLAIM_HEAD) leaves an empty ring with old bytes:
+ * the header at the tail is 0 all the same. The starts[] go before the pages (X_RECLAIM_STARTS):
+ * without the pages they lead nowhere, and only the next owner's second part would be found.
  *
  * Pool extents of the slot: given back when no ring of it holds anything unread by a receiver whose
  * slot is taken, and no borrow bit is set. Otherwise they stay for the slot's next owner, or until
@@ -91,6 +92,37 @@ static bool true_tail(const struct region *region, const struct pair *p, uint64_
 	return !bad;
 }
 
+/* Maps a pair that nobody uses any more and makes its true tail both positions. False: it cannot be
+ * told, and all stays as it is. */
+static bool settle_pair(struct region *region, const struct book *book, uint32_t from, uint32_t to,
+			struct pair *p, uint64_t *tail)
+{
+	if (!map_pair(region, from, to, p))
+		return false;
+	if (is_named_twice(book, p->offset, layout_ring_extent_bytes(&region->g)) ||
+	    !true_tail(region, p, tail)) {
+		unmap_pair(region, p);
+		return false;
+	}
+	/* sync HINT sender: in place of the sender, who is gone; pairs HINT successor in
+	 * ring_tx_init() */
+	shm_store_release(&p->tx->hint, *tail);
+	/* sync HEAD receiver: in place of the receiver, who is gone; pairs HEAD successor in
+	 * ring_tx_init() */
+	shm_store_release(&p->rx->head, *tail);
+	KILL_POINT("X_RECLAIM_HEAD");
+	return true;
+}
+
+static void close_pair(struct region *region, const struct book *book, uint32_t from, uint32_t to)
+{
+	struct pair p;
+	uint64_t tail;
+
+	if (settle_pair(region, book, from, to, &p, &tail))
+		unmap_pair(region, &p);
+}
+
 /* Only the tail is the start of a record any more. */
 static void forget_starts(const struct region *region, const struct pair *p, uint64_t tail)
 {
@@ -109,20 +141,11 @@ static void punch_pair(struct region *region, const struct book *book, uint32_t 
 	struct pair p;
 	uint64_t tail;
 
-	if (!map_pair(region, from, to, &p))
+	if (!settle_pair(region, book, from, to, &p, &tail))
 		return;
-	if (!is_named_twice(book, p.offset, layout_ring_extent_bytes(&region->g)) &&
-	    true_tail(region, &p, &tail)) {
-		/* sync HINT sender: in place of the sender, who is gone; pairs HINT successor in
-		 * ring_tx_init() */
-		shm_store_release(&p.tx->hint, tail);
-		/* sync HEAD receiver: in place of the receiver, who is gone; pairs HEAD successor
-		 * in ring_tx_init() */
-		shm_store_release(&p.rx->head, tail);
-		KILL_POINT("X_RECLAIM_HEAD");
-		forget_starts(region, &p, tail);
-		region_punch(region, p.offset + RB_PAGE, region->g.ring_bytes);
-	}
+	forget_starts(region, &p, tail);
+	KILL_POINT("X_RECLAIM_STARTS");
+	region_punch(region, p.offset + RB_PAGE, region->g.ring_bytes);
 	unmap_pair(region, &p);
 }
 
@@ -216,8 +239,54 @@ void control_reclaim(struct control *c, uint32_t slot)
 		if (other == slot || !is_free(region, other))
 			continue;
 		reclaim_pool(region, &book, other, slot);
-		punch_pair(region, &book, slot, other);
-		punch_pair(region, &book, other, slot);
+		close_pair(region, &book, slot, other);
+		close_pair(region, &book, other, slot);
 	}
+	free(book.ranges);
+}
+
+/* The rings between a free slot and those from `first` on that are free, too. */
+static void punch_pairs(struct region *region, const struct book *book, uint32_t slot,
+			uint32_t first)
+{
+	for (uint32_t other = first; other < region->g.nodes; other++) {
+		if (other == slot || !is_free(region, other))
+			continue;
+		punch_pair(region, book, slot, other);
+		punch_pair(region, book, other, slot);
+	}
+}
+
+static bool has_free_pair(const struct region *region, uint32_t slot)
+{
+	for (uint32_t other = 0; other < region->g.nodes; other++)
+		/* relaxed, both: named with the lock held, as it is now; the rings are looked at
+		 * again */
+		if ((shm_load_relaxed(&region->nodes[slot].ring[other]) ||
+		     shm_load_relaxed(&region->nodes[other].ring[slot])) &&
+		    is_free(region, other))
+			return true;
+	return false;
+}
+
+void control_punch_pairs(struct control *c, uint32_t slot)
+{
+	struct book book;
+
+	if (!has_free_pair(c->region, slot) || control_ranges(c->region, &book.ranges, &book.n) < 0)
+		return; /* without a book the next owners go on behind the old bytes */
+	punch_pairs(c->region, &book, slot, 0);
+	free(book.ranges);
+}
+
+void control_punch_all_pairs(struct control *c)
+{
+	struct book book;
+
+	if (control_ranges(c->region, &book.ranges, &book.n) < 0)
+		return;
+	for (uint32_t s = 0; s < c->region->g.nodes; s++)
+		if (is_free(c->region, s))
+			punch_pairs(c->region, &book, s, s + 1);
 	free(book.ranges);
 }

@@ -297,6 +297,30 @@ def leave(bus, *nodes):
     bus.until(lambda: document(bus, "nodes")["nodes"] == [], "the slots to be freed")
 
 
+def last_words_outlive_the_burial_of_both_ends(bus):
+    """A living service frees both slots; the messages stay until the slots are used again."""
+    serve_rings(bus, 1 << 20)
+    keeper = Node(bus, "keeper")
+    a, b = pair(bus, "a", "b")
+    a("create", "news")
+    b("subscribe", "news", 0)
+    for i in range(300):
+        a("emit", "news", 1000, 1, i)
+    a.kill()
+    b.kill()
+    bus.until(lambda: len(document(bus, "nodes")["nodes"]) == 1, "the dead to be buried")
+    for found in (messages(bus, "last", 999), messages(bus, "tap", "-W", "0.05")):
+        assert [payload(m) for m in found] == [bytes_from(i, 1000) for i in range(300)], len(found)
+        assert {(m["from"]["name"], m["to"]["name"], m["state"]) for m in found} == {("a", "b", "intact")}
+    held = document(bus, "header")["memory_bytes"]
+    newcomer = Node(bus, "newcomer")
+    assert document(bus, "header")["memory_bytes"] <= held - (1 << 20), "the ring is not given back"
+    assert messages(bus, "last", 999) == []
+    assert document(bus, "check")["errors"] == 0
+    keeper("close")
+    newcomer("close")
+
+
 def successors_in_the_same_slots_are_seen_from_their_first_word(bus):
     """The ring goes on where the pair before it ended, amid a part, and at times with padding."""
     for size, rounds in ((262144, 3), (4096, 40)):
@@ -518,6 +542,7 @@ TESTS = [
     messages_are_shown_as_they_pass,
     a_flood_is_followed_and_gaps_are_told,
     filters_choose,
+    last_words_outlive_the_burial_of_both_ends,
     successors_in_the_same_slots_are_seen_from_their_first_word,
     all_byte_values_survive,
     names_of_the_gone_are_told_rightly,

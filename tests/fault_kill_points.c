@@ -30,10 +30,11 @@ static const struct point {
 	{"X_PAIR_NAMED", die_on_the_course},	 {"X_POOL_BYTES", die_on_the_course},
 	{"X_REAP_CLEANED", die_on_the_course},	 {"X_REAP_CLEANED", die_burying},
 	{"X_RECLAIM_HEAD", die_on_the_course},	 {"X_RECLAIM_PUNCHED", die_burying},
-	{"X_RESYNC_ANSWERED", die_mending},	 {"X_RESYNC_POSITION", die_mending},
-	{"X_RESYNC_ZERO", die_mending},		 {"X_RING_BODY", die_on_the_course},
-	{"X_RING_HEAD", die_on_the_course},	 {"X_RING_PAD", die_on_the_course},
-	{"X_RING_PUBLISHED", die_on_the_course}, {"X_SIGNAL_COUNTED", die_on_the_course},
+	{"X_RECLAIM_STARTS", die_granting},	 {"X_RESYNC_ANSWERED", die_mending},
+	{"X_RESYNC_POSITION", die_mending},	 {"X_RESYNC_ZERO", die_mending},
+	{"X_RING_BODY", die_on_the_course},	 {"X_RING_HEAD", die_on_the_course},
+	{"X_RING_PAD", die_on_the_course},	 {"X_RING_PUBLISHED", die_on_the_course},
+	{"X_SIGNAL_COUNTED", die_on_the_course},
 };
 
 #define POINTS (sizeof(points) / sizeof(points[0]))

@@ -1,6 +1,6 @@
 /* fuzz_memory.c: the region's file is truncated, punched or out of space under live traffic, with
  * the SIGBUS guard on: nobody crashes, and after a truncation every call soon says -EFAULT or
- * -ESTALE.
+ * -ESTALE. Rings of the gone make room for those who are there.
  */
 #include "harness.h"
 #include "image.h"
@@ -343,9 +343,36 @@ static void holes_in_a_full_filesystem_kill_nobody(void **state)
 	assert_true(flag_get(ERRORS) > 0);
 }
 
+static void rings_of_the_gone_make_room_in_a_full_filesystem(void **state)
+{
+	struct bus_spec small = {.nodes = 4, .ring_bytes = 65536, .pool_bytes = 65536};
+	struct ringbus_address to[4];
+	struct ringbus_node *node[4];
+	char path[128];
+
+	mount_small();
+	bus_serve(&small);
+	for (unsigned i = 0; i < 4; i++) {
+		node[i] = node_open();
+		to[i] = node_address(node[i]);
+	}
+	ok(ringbus_contact_address(node[2], &to[3], "x", 1, 0));
+	ok(ringbus_contact_address(node[3], &to[2], "x", 1, 0));
+	node_close(node[2]);
+	node_close(node[3]);
+	close(fill());
+	ok(ringbus_contact_address(node[0], &to[1], "room", 4, 0));
+	pull_text(node[1], "room");
+	node_close(node[0]);
+	node_close(node[1]);
+	snprintf(path, sizeof(path), "%s/ballast", bus_directory());
+	unlink(path);
+}
+
 static const struct CMUnitTest tests[] = {
 	BARE_TEST(damage_of_the_file_kills_nobody),
 	BARE_TEST(holes_in_a_full_filesystem_kill_nobody),
+	BARE_TEST(rings_of_the_gone_make_room_in_a_full_filesystem),
 };
 
 HARNESS_MAIN("fuzz_memory", tests)

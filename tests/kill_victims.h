@@ -430,10 +430,11 @@ static void server(uint64_t linger_ns)
 	flag_set(GONE_ON, 1);
 }
 
-/* Three joins; without a service it tries again. */
-static void joiners(uint64_t unused)
+/* Three join; without a service they try again. Two of them talk. */
+static void join_talk_and_leave(void)
 {
 	struct ringbus_node_options o = {.size = sizeof(o), .port = bus_port()};
+	struct ringbus_address to;
 	struct ringbus_node *node[3];
 
 	for (unsigned i = 0; i < 3; i++) {
@@ -443,9 +444,18 @@ static void joiners(uint64_t unused)
 			pause_briefly();
 		child_ok(rc);
 	}
-	flag_set(MET, 1);
+	child_ok(ringbus_node_address(node[2], &to));
+	child_ok(ringbus_contact_address(node[1], &to, "x", 1, 0));
 	for (unsigned i = 0; i < 3; i++)
 		ringbus_node_close(node[i]);
+}
+
+/* Twice: the second time in slots whose pairs have been used. */
+static void joiners(uint64_t unused)
+{
+	join_talk_and_leave();
+	join_talk_and_leave();
+	flag_set(MET, 1);
 }
 
 /* Its service dies while it grants; those who wanted to join are served by the next one. */
