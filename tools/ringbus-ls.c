@@ -3,6 +3,8 @@
 
 #include "ringbus-verbs.h"
 
+#include <string.h>
+
 static unsigned mask_count(const uint64_t *mask)
 {
 	unsigned n = 0;
@@ -26,7 +28,17 @@ static const char *mode_text(uint32_t mode)
 						: "invalid";
 }
 
-static int json_nodes(struct cli_json *json, struct ringbus_inspect *inspect)
+/* A slot says live until somebody has buried its owner. */
+static const char *state_text(const struct ringbus_inspect_header *header,
+			      const struct ringbus_inspect_node *node)
+{
+	const char *text = ringbus_inspect_slot_state(node->state);
+	bool gone = !header->live || node->process == RINGBUS_INSPECT_GONE;
+	return gone && strcmp(text, "left") != 0 ? "dead" : text;
+}
+
+static int json_nodes(struct cli_json *json, struct ringbus_inspect *inspect,
+		      const struct ringbus_inspect_header *header)
 {
 	struct ringbus_inspect_node node;
 	uint32_t cursor = 0;
@@ -37,7 +49,7 @@ static int json_nodes(struct cli_json *json, struct ringbus_inspect *inspect)
 		cli_json_u64(json, "pid", node.pid);
 		cli_json_u64(json, "slot", node.slot);
 		cli_json_u64(json, "generation", node.generation);
-		cli_json_string(json, "state", ringbus_inspect_slot_state(node.state));
+		cli_json_string(json, "state", state_text(header, &node));
 		cli_json_string(json, "name", *node.name ? node.name : NULL);
 		cli_json_u64(json, "sent", node.sent);
 		cli_json_u64(json, "received", node.received);
@@ -82,13 +94,13 @@ static int list_json(struct ringbus_inspect *inspect, const struct ringbus_inspe
 	cli_json_bool(&json, "service_running", header->service_running);
 	cli_json_u64(&json, "service_pid", header->service_pid);
 	cli_json_u64(&json, "slots", header->nodes);
-	nodes = json_nodes(&json, inspect);
+	nodes = json_nodes(&json, inspect, header);
 	events = json_events(&json, inspect);
 	cli_json_end(&json);
 	return nodes < 0 ? nodes : events;
 }
 
-static int text_nodes(struct ringbus_inspect *inspect)
+static int text_nodes(struct ringbus_inspect *inspect, const struct ringbus_inspect_header *header)
 {
 	struct ringbus_inspect_node node;
 	uint32_t cursor = 0;
@@ -99,7 +111,7 @@ static int text_nodes(struct ringbus_inspect *inspect)
 		char address[24];
 		snprintf(address, sizeof address, "%u:%u", node.slot, node.generation);
 		printf("%7u %10s %-8s %10llu %10llu  ", node.pid, address,
-		       ringbus_inspect_slot_state(node.state), (unsigned long long)node.sent,
+		       state_text(header, &node), (unsigned long long)node.sent,
 		       (unsigned long long)node.received);
 		print_name(*node.name ? node.name : "-");
 	}
@@ -140,7 +152,7 @@ static int list(struct call *call, struct ringbus_inspect *inspect)
 			 header.service_running ? "runs" : "does not run");
 	if (call->json)
 		return list_json(inspect, &header);
-	r = text_nodes(inspect);
+	r = text_nodes(inspect, &header);
 	if (r < 0)
 		return r;
 	putchar('\n');
