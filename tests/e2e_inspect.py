@@ -180,6 +180,48 @@ def a_copied_file_of_another_boot_can_be_read(bus):
     same(inspect_json(bus, None, "--file", path)["buses"][0]["port"], bus.port, "port")
 
 
+def on_stderr(bus, *arguments, status=0):
+    result = bus.run("shm-inspect", *arguments)
+    same(result.returncode, status, "shm-inspect %r: %r" % (arguments, result))
+    return result.stderr.decode()
+
+
+def a_file_that_was_cut_off_is_told_of_by_every_verb(bus):
+    path = save(bus, dead(bus))
+    whole = inspect_json(bus, "header")["fixed_bytes"]
+    for size in (whole - 1, 500000, 4096):
+        os.truncate(path, size)
+        found = inspect_json(bus, "doctor", "--file", path, status=1)
+        same((found["verdict"], found["ok"]), ("damaged", False), "doctor of %d bytes" % size)
+        assert "%d bytes" % size in found["evidence"][0] and str(whole) in found["evidence"][0], found
+        for words in [[]] + [[v] for v in VERBS if v != "check"] + list(STREAMS):
+            said = on_stderr(bus, *words, "--file", path)
+            assert "cut off: the file has %d of %d bytes" % (size, whole) in said, (words, said)
+        assert "cut off" in on_stderr(bus, "check", "--file", path, status=1)
+        same(inspect_json(bus, None, "--file", path)["buses"][0]["state"], "damaged", "state")
+
+
+def what_is_no_region_has_no_facts(bus):
+    for content in (b"root:x:0:0:root:/root:/bin/bash\n" * 200, b"short", b""):
+        path = save(bus, content)
+        for words in ([], ["header"]):
+            result = bus.run("shm-inspect", *words, "--file", path)
+            same((result.returncode, result.stdout), (1, b""), words)
+            assert b"not a ringbus region" in result.stderr, result
+            found = inspect_json(bus, words[0] if words else None, "--file", path, status=1)
+            same(set(found), {"schema", "valid", "usable", "error"}, words)
+        same(inspect_json(bus, "doctor", "--file", path, status=1)["verdict"], "damaged", "doctor")
+
+
+def the_dead_are_listed_as_dead(bus):
+    """ringbus ls: also while their slots still say live."""
+    dead(bus)
+    nodes = json.loads(bus.run("ringbus", "ls", "--json").stdout)["nodes"]
+    same(sorted((n["name"], n["state"]) for n in nodes), [("awake", "dead"), ("stopped", "dead")], "ls")
+    text = bus.run("ringbus", "ls").stdout.decode().split("\n\n")[0]
+    assert "live" not in text and text.count(" dead ") == 2, text
+
+
 def tables_are_plain_and_aligned(bus):
     busy(bus)
     for verb in ("",) + VERBS:
@@ -345,6 +387,9 @@ TESTS = [
     checks_of_a_bus_under_traffic_find_nothing,
     a_dead_bus_shows_what_was_unread,
     a_copied_file_of_another_boot_can_be_read,
+    a_file_that_was_cut_off_is_told_of_by_every_verb,
+    what_is_no_region_has_no_facts,
+    the_dead_are_listed_as_dead,
     tables_are_plain_and_aligned,
     exit_codes_are_those_of_the_manual,
     damaged_files_are_answered_for,

@@ -84,13 +84,32 @@ static int list_all(struct view *view, struct table *table)
 	return n < 0 ? n : 0;
 }
 
+/* Nothing of such a file is worth telling. */
+static int no_region(struct view *view, const struct ringbus_inspect_header *h)
+{
+	if (view->json) {
+		cli_json_bool(&view->out, "valid", false);
+		cli_json_bool(&view->out, "usable", false);
+		cli_json_string(&view->out, "error", h->why);
+		cli_json_end(&view->out);
+	}
+	return cli_error("%s: %s", view->file ? view->file : "the region", h->why);
+}
+
 int verb_buses(struct view *view)
 {
 	bool one = view->file || view->port;
+	struct ringbus_inspect_header header;
 	struct table *table = NULL;
 	int r = one ? view_open(view) : 0;
 	if (r < 0)
 		return cli_exit_code(r) == CLI_MISSING ? CLI_MISSING : CLI_FAILED;
+	if (one && ringbus_inspect_header(view->inspect, &header) == 0 && region_is_none(&header)) {
+		if (view->json)
+			view_json_begin(view);
+		ringbus_inspect_close(view->inspect);
+		return no_region(view, &header);
+	}
 	if (view->json) {
 		view_json_begin(view);
 		cli_json_array(&view->out, "buses");
@@ -204,6 +223,8 @@ int verb_header(struct view *view)
 {
 	struct ringbus_inspect_header header;
 	int r = ringbus_inspect_header(view->inspect, &header);
+	if (r == 0 && region_is_none(&header))
+		return no_region(view, &header);
 	if (r == 0 && view->json)
 		header_json(view, &header);
 	else if (r == 0)

@@ -154,6 +154,15 @@ static void no_bus(struct doctor *d, int error)
 static void examine_header(struct doctor *d)
 {
 	const struct ringbus_inspect_header *h = &d->header;
+	if (region_is_cut(h)) {
+		doctor_evidence(d,
+				"%s has %" PRIu64 " bytes, the fixed part of this bus alone has "
+				"%" PRIu64,
+				d->where, h->file_bytes, h->fixed_bytes);
+		doctor_verdict(d, "damaged", "the region file was truncated");
+		doctor_advice(d, d->copy ? "copy it again, whole"
+					 : "end all processes of the bus and start it again");
+	}
 	if (h->valid)
 		return;
 	doctor_evidence(d, "%s: %s", d->where, h->why);
@@ -165,6 +174,8 @@ static void examine_header(struct doctor *d)
 		doctor_verdict(d, "layout", "the region was made by another version of ringbus");
 		doctor_advice(d, "end the processes of the old version, or run the new one on "
 				 "another port");
+	} else if (region_is_none(h)) {
+		doctor_verdict(d, "damaged", "this is no region of a bus");
 	} else {
 		doctor_verdict(d, "damaged", "the header of the region is damaged");
 		doctor_advice(d, "end all processes of the bus and start it again; shm-inspect "
@@ -200,7 +211,7 @@ static void examine(struct doctor *d)
 	unsigned parts = SAMPLE_RINGS | SAMPLE_EVENTS;
 	int r;
 	examine_header(d);
-	if (!d->header.usable)
+	if (!d->header.usable || region_is_cut(&d->header))
 		return;
 	r = sample_take(view->inspect, parts, NULL, &d->first);
 	if (r == 0 && d->header.live)

@@ -6,9 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool region_is_cut(const struct ringbus_inspect_header *header)
+{
+	return header->valid && header->file_bytes < header->fixed_bytes;
+}
+
+/* What has neither the mark of a region nor sizes that one can have. */
+bool region_is_none(const struct ringbus_inspect_header *header)
+{
+	return !header->usable && strstr(header->why, "not a ringbus region");
+}
+
 const char *bus_state(const struct ringbus_inspect_header *header)
 {
-	if (!header->valid)
+	if (!header->valid || region_is_cut(header))
 		return "damaged";
 	if (header->live)
 		return header->closing ? "ending" : "live";

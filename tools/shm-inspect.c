@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,6 +206,20 @@ void sleep_ns(uint64_t ns)
 
 /* ---- view ---- */
 
+/* What a list of nothing, or of zeros, comes from. */
+static void note_damage(const struct view *view)
+{
+	struct ringbus_inspect_header h;
+	if (ringbus_inspect_header(view->inspect, &h) < 0)
+		return;
+	if (!h.valid && h.usable)
+		cli_note("this region is damaged: %s", h.why);
+	else if (region_is_cut(&h))
+		cli_note("this region is cut off: the file has %" PRIu64 " of %" PRIu64
+			 " bytes that every bus has; the rest reads as 0",
+			 h.file_bytes, h.fixed_bytes);
+}
+
 int view_open(struct view *view)
 {
 	int r;
@@ -215,8 +230,10 @@ int view_open(struct view *view)
 	if (r < 0) {
 		const char *detail = ringbus_error_detail();
 		cli_error("%s", *detail ? detail : ringbus_strerror(r));
+		return r;
 	}
-	return r;
+	note_damage(view);
+	return 0;
 }
 
 int view_end(struct view *view, int r)

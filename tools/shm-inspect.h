@@ -156,6 +156,10 @@ const struct ring_row *sample_ring(const struct sample *sample, uint32_t from, u
 /* Nanoseconds since a moment of CLOCK_MONOTONIC; NEVER for 0, another boot, or the future. */
 uint64_t sample_since(const struct sample *sample, uint64_t moment_ns);
 const char *bus_state(const struct ringbus_inspect_header *header);
+/* The file is shorter than its header says: what is missing reads as 0, as if nobody was there. */
+bool region_is_cut(const struct ringbus_inspect_header *header);
+/* The file never was a region. */
+bool region_is_none(const struct ringbus_inspect_header *header);
 
 /* A node as users name it: name, pid, slot, SLOT:GENERATION. */
 struct who {
