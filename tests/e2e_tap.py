@@ -283,6 +283,21 @@ def filters_choose(bus):
     assert messages(bus, "last", "--event", "other")[0]["size"] == 5
 
 
+def names_that_nobody_has_are_told(bus):
+    a, _, c = talk(bus)
+    c("close")
+    for words, known in (
+        (("--from", "nobody"), False), (("--to", "nope"), False), (("-e", "nope"), False), (("--to", 77), False),
+        (("--from", "9:1"), False), (("--from", "a"), True), (("--to", a.pid), True), (("--to", "c"), True),
+        (("--to", 2), True), (("-e", "news"), True), (("--from", "a", "--to", "b", "-e", "news"), True),
+    ):
+        for verb in (["last"], ["tap", "-W", "0.02"]):
+            result = bus.run("shm-inspect", *verb, *[str(w) for w in words])
+            assert result.returncode == 0, (words, result)
+            told = b"--" in result.stderr and str(words[-1]).encode() in result.stderr
+            assert told != known and (known or not result.stdout), (words, result)
+
+
 def serve_rings(bus, size):
     bus.service.terminate()
     bus.service.wait()
@@ -542,6 +557,7 @@ TESTS = [
     messages_are_shown_as_they_pass,
     a_flood_is_followed_and_gaps_are_told,
     filters_choose,
+    names_that_nobody_has_are_told,
     last_words_outlive_the_burial_of_both_ends,
     successors_in_the_same_slots_are_seen_from_their_first_word,
     all_byte_values_survive,

@@ -302,6 +302,44 @@ static int follow(struct run *run)
 
 /* ---- both verbs ---- */
 
+/* Whether a slot has, or had last, an owner that the user may mean. */
+static bool is_known(struct run *run, const struct who *who, uint32_t slots)
+{
+	for (uint32_t s = 0; s < slots && s < SLOTS; s++) {
+		const struct ringbus_inspect_node *node = tap_end(&run->tap, s);
+		bool used = node && node->generation != 0;
+		if (used && may_match(run, who, s) &&
+		    (who->generation == NEVER || who->generation <= node->generation))
+			return true;
+	}
+	return false;
+}
+
+static bool is_known_event(const struct view *view, uint32_t events)
+{
+	struct ringbus_inspect_event e;
+	for (uint32_t i = 0; i < events; i++)
+		if (ringbus_inspect_event_entry(view->inspect, i, &e) == 0 &&
+		    strcmp(e.name, view->event) == 0)
+			return true;
+	return false;
+}
+
+/* A name that was misspelt lets nothing pass, as one whose owner is silent does. */
+static void note_strangers(struct run *run, const struct ringbus_inspect_header *header)
+{
+	const struct {
+		const char *option;
+		const struct who *who;
+	} sides[] = {{"from", &run->tap.from}, {"to", &run->tap.to}};
+	for (size_t i = 0; i < COUNT_OF(sides); i++)
+		if (sides[i].who->text && !is_known(run, sides[i].who, header->nodes))
+			cli_note("--%s: no slot of this bus has, or had last, a node \"%s\"",
+				 sides[i].option, sides[i].who->text);
+	if (run->tap.view->event && !is_known_event(run->tap.view, header->events))
+		cli_note("--event: there is no event \"%s\" on this bus", run->tap.view->event);
+}
+
 static int begin(struct run *run, struct view *view)
 {
 	struct ringbus_inspect_header header;
@@ -333,7 +371,10 @@ static int begin(struct run *run, struct view *view)
 		who_settle(&run->tap.to, sample);
 	sample_free(sample);
 	catch_interrupts();
-	return run->tap.buffer && run->tap.ends && run->index ? 0 : -ENOMEM;
+	if (!run->tap.buffer || !run->tap.ends || !run->index)
+		return -ENOMEM;
+	note_strangers(run, &header);
+	return 0;
 }
 
 static void end(struct run *run)
