@@ -14,8 +14,9 @@ void control_event_forget_slot(struct control *c, uint32_t slot);
 /* control_reap() with the lock held. Returns how many slots it freed. */
 int control_reap_held(struct control *c);
 
-/* Gives the memory back that a slot which is about to be FREE does not need: see reclaim.c. */
-void control_reclaim(struct control *c, uint32_t slot);
+/* Gives the memory back that a slot which is about to be FREE does not need: see reclaim.c. died:
+ * its owner did not leave. */
+void control_reclaim(struct control *c, uint32_t slot, bool died);
 /* Gives the data pages back of the rings between a free slot and the other free ones: before it is
  * granted. What their last owners said is gone then. */
 void control_punch_pairs(struct control *c, uint32_t slot);

@@ -110,7 +110,7 @@ static void free_one(struct control *c, uint32_t slot, uint64_t word)
 	shm_store_relaxed(&record->ended,
 			  slot_ended(shm_load_relaxed(&record->ended), slot_generation(word),
 				     slot_state(word) == SLOT_LEFT));
-	control_reclaim(c, slot);
+	control_reclaim(c, slot, slot_state(word) == SLOT_DEAD);
 	KILL_POINT("X_REAP_CLEANED");
 	/* sync SLOT writer: all cleaned up before FREE; pairs SLOT reader in free_slot() */
 	shm_cas(&c->region->bells[slot].slot, &word,

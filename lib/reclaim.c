@@ -4,13 +4,14 @@
  * of rings, or its pool, and not yet FREE: a reaper that dies on the way leaves the rest to the
  * next.
  *
- * Rings whose other slot is free, too: the true tail is stored as hint and head. Their data pages
- * stay, for they are the last words of the dead, and go back when they are in the way: before one
- * of the two slots is granted again, or when there is no space for something else. Positions kept
- * as they stood would then leave head and lazy hint apart with every header 0, which reads as a
- * spoiled pair. A death after the positions (X_RECLAIM_HEAD) leaves an empty ring with old bytes:
- * the header at the tail is 0 all the same. The starts[] go before the pages (X_RECLAIM_STARTS):
- * without the pages they lead nowhere, and only the next owner's second part would be found.
+ * Rings whose other slot is free, too: the true tail is stored as hint and head. The data pages go
+ * back, unless one of the two owners died: then they are last words, and stay until they are in the
+ * way: before one of the two slots is granted again, or when there is no space for something else.
+ * Positions kept as they stood would then leave head and lazy hint apart with every header 0, which
+ * reads as a spoiled pair. A death after the positions (X_RECLAIM_HEAD) leaves an empty ring with
+ * old bytes: the header at the tail is 0 all the same. The starts[] go before the pages
+ * (X_RECLAIM_STARTS): without the pages they lead nowhere, and only the next owner's second part
+ * would be found.
  *
  * Pool extents of the slot: given back when no ring of it holds anything unread by a receiver whose
  * slot is taken, and no borrow bit is set. Otherwise they stay for the slot's next owner, or until
@@ -227,8 +228,19 @@ void control_reclaim_read(struct region *region, uint32_t slot, uint64_t deadlin
 	control_unlock(&c);
 }
 
-void control_reclaim(struct control *c, uint32_t slot)
+/* Whether the last owner of a free slot did not leave. */
+static bool has_died(const struct control *c, uint32_t slot)
 {
+	/* sync SLOT reader: FREE before how it ended; pairs SLOT writer in free_one() */
+	uint64_t word = shm_load_acquire(&c->region->bells[slot].slot);
+
+	/* relaxed: stored before FREE (SLOT) */
+	return !slot_ended_left(shm_load_relaxed(&c->records[slot].ended), slot_generation(word));
+}
+
+void control_reclaim(struct control *c, uint32_t slot, bool died)
+{
+	void (*end)(struct region *, const struct book *, uint32_t from, uint32_t to);
 	struct region *region = c->region;
 	struct book book;
 
@@ -239,8 +251,9 @@ void control_reclaim(struct control *c, uint32_t slot)
 		if (other == slot || !is_free(region, other))
 			continue;
 		reclaim_pool(region, &book, other, slot);
-		close_pair(region, &book, slot, other);
-		close_pair(region, &book, other, slot);
+		end = died || has_died(c, other) ? close_pair : punch_pair;
+		end(region, &book, slot, other);
+		end(region, &book, other, slot);
 	}
 	free(book.ranges);
 }
