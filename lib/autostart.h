@@ -4,8 +4,9 @@
 
 #include "base.h"
 
-/* Returns once the program runs; whether it serves is for the caller to find out. -ENOENT no
- * ringbusd; errors of exec. */
+/* Returns 0 once the bus is served, be it by the program or by one that was faster: it may have
+ * ended again since. -ENOENT no ringbusd; -EINVAL, -EACCES RINGBUSD names none that can be run;
+ * -ETIMEDOUT; -ECONNREFUSED it ended without giving a reason; else its reason. */
 int autostart(unsigned port, const char *directory, uint64_t deadline_ns);
 
 #endif

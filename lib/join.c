@@ -17,6 +17,7 @@
 
 #define JOIN_AGAIN 1
 #define JOIN_START_EVERY_NS (300 * RB_MS)
+#define JOIN_FAILED_STARTS 3
 #define JOIN_FIRST_NAP_NS RB_MS
 #define JOIN_LAST_NAP_NS (20 * RB_MS)
 #define JOIN_STRANGER_NS \
@@ -32,6 +33,7 @@ struct join {
 	uint64_t deadline_ns;
 	uint64_t started_ns;  /* last autostart; 0: none */
 	uint64_t stranger_ns; /* since when the port answers and no region is there; 0: not so */
+	unsigned failed_starts;
 	unsigned proofs_lost;
 	unsigned pushed_out;
 	uint64_t attempt_ns; /* when this attempt began */
@@ -313,6 +315,25 @@ static int join_region_locked(struct join *j, struct region *region, struct join
 
 /* ---- attempts ---- */
 
+/* A service that did not start. One that another pushes aside, or that ends, takes files and port
+ * away from under it for a moment; that does not go on for long. */
+static int join_not_started(struct join *j, int err)
+{
+	switch (err) {
+	case -EADDRINUSE: /* whoever holds the port is met at the next attempt */
+	case -EAGAIN:
+		return join_again(j, -ETIMEDOUT);
+	case -ECONNREFUSED:
+	case -ENOENT:
+		if (++j->failed_starts >= JOIN_FAILED_STARTS)
+			return err;
+		j->started_ns = 0;
+		return join_again(j, err);
+	default:
+		return err;
+	}
+}
+
 /* Nobody listens. `directory`: where the bus is, or would be. */
 static int join_no_service(struct join *j, const char *directory, bool orphaned)
 {
@@ -332,7 +353,7 @@ static int join_no_service(struct join *j, const char *directory, bool orphaned)
 		j->started_ns = now;
 		err = autostart(j->port, directory, j->deadline_ns);
 		if (err < 0)
-			return err;
+			return join_not_started(j, err);
 	}
 	rb_fail(-ETIMEDOUT,
 		"ringbusd was started and does not answer on port %u yet; run it by hand to see "

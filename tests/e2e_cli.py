@@ -254,8 +254,82 @@ def tools_start_the_service_and_it_ends_by_itself(bus):
     bus.until(lambda: bus.run("ringbus", "ls").returncode == 3, "the end of the bus")
 
 
-no_bus_exits_with_3.no_service = True
-tools_start_the_service_and_it_ends_by_itself.no_service = True
+def script(bus, *lines):
+    path = os.path.join(bus.work, "script")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join(("#!/bin/sh",) + lines) + "\n")
+    os.chmod(path, 0o755)
+    return path
+
+
+def a_service_that_does_not_start_is_told_with_its_cause(bus):
+    ringbusd = bus.env["RINGBUSD"]
+    for changes, status, text in (
+            ({"RINGBUS_DIR": "/nonexistent/x"}, 3, "cannot make directory /nonexistent/x: No such file"),
+            ({"RINGBUS_DIR": "/dev/null/x"}, 1, "cannot make directory /dev/null/x: Not a directory"),
+            ({"RINGBUS_LINGER": "soon"}, 1, "'soon' is not a number of seconds"),
+            ({"RINGBUSD": "/bin/false"}, 3, "/bin/false was started and ended without a word"),
+            ({"RINGBUSD": script(bus, "echo one >&2; echo the cause >&2; exit 1")}, 3, "ended: the cause\n"),
+            ({"RINGBUSD": "/nonexistent/ringbusd"}, 1, "which cannot be run: No such file"),
+            ({"RINGBUSD": "tools/ringbusd"}, 1, "which is no absolute path")):
+        old, bus.env = bus.env, dict(bus.env, **changes)
+        result = emit(bus, "x", "y", status=status)
+        assert text.encode() in result.stderr, (changes, result.stderr)
+        bus.env = old
+    bus.env["RINGBUSD"] = script(bus, "cd '%s'; echo $$ >pid; exec sleep 1000" % bus.work)
+    result = emit(bus, "x", "y", "-W", "1", status=4)
+    os.kill(int(open(os.path.join(bus.work, "pid")).read()), signal.SIGKILL)
+    assert b"does not serve in time" in result.stderr, result.stderr
+    # one that knows nothing of the question, and says more than a pipe takes before it serves
+    bus.env["RINGBUSD"] = script(bus, "unset RINGBUSD_ANSWER; head -c 200000 /dev/zero | tr '\\0' x >&2",
+                                 'exec %s "$@"' % ringbusd)
+    emit(bus, "x", "y")
+
+
+STARTER = """#include <ringbus.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <sys/wait.h>
+static int descriptors(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	int n = 0;
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+int main(void)
+{
+	struct ringbus_node_options options = {.size = sizeof options, .autostart = true};
+	struct ringbus_node *node;
+	int before = descriptors(), r = ringbus_node_open(&node, &options), after = descriptors();
+	printf("%d %d %d\\n", r == 0, after - before, waitpid(-1, NULL, WNOHANG));
+	ringbus_node_close(node);
+	return 0;
+}
+"""
+
+
+def starting_a_service_leaves_no_descriptor_and_no_child(bus):
+    program = bus.compile("starter", STARTER)
+    good, bus.env["RINGBUSD"] = bus.env["RINGBUSD"], "/bin/false"
+    same(bus.run(program).stdout, b"0 0 -1\n")
+    bus.env["RINGBUSD"] = good
+    assert bus.run(program).stdout.startswith(b"1 ")
+    # started by one whose own 0 to 2 are closed; what it leaves running reads and writes nothing of ours
+    bus.until(lambda: bus.run("ringbus", "ls").returncode == 3, "the end of the bus")
+    bus.env["RINGBUS_LINGER"] = "1000"
+    same(bus.run("sh", "-c", "exec ringbus emit x y <&- >&- 2>&-").returncode, 0)
+    service = ls(bus)["service_pid"]
+    same({os.readlink("/proc/%d/fd/%d" % (service, fd)) for fd in range(3)}, {"/dev/null"})
+    os.kill(service, signal.SIGTERM)
+
+
+for test in (no_bus_exits_with_3, tools_start_the_service_and_it_ends_by_itself,
+             a_service_that_does_not_start_is_told_with_its_cause,
+             starting_a_service_leaves_no_descriptor_and_no_child):
+    test.no_service = True
 
 
 def mistakes_exit_with_2(bus):
@@ -360,6 +434,8 @@ main([
     missing_things_exit_with_3,
     no_bus_exits_with_3,
     tools_start_the_service_and_it_ends_by_itself,
+    a_service_that_does_not_start_is_told_with_its_cause,
+    starting_a_service_leaves_no_descriptor_and_no_child,
     mistakes_exit_with_2,
     names_that_are_too_long_exit_with_1,
     help_and_version_go_to_stdout,

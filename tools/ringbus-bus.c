@@ -107,6 +107,15 @@ static void on_log(int level, const char *text, void *user)
 		cli_note("%s", text);
 }
 
+/* --timeout limits joining too; a moment that is meant for messages is not to end it, though. */
+static uint64_t join_timeout(const struct call *call)
+{
+	uint64_t least = UINT64_C(1000000000);
+	if (call->timeout_ns == NO_LIMIT)
+		return 0;
+	return call->timeout_ns > least ? call->timeout_ns : least;
+}
+
 int call_open(struct call *call, struct ringbus_node **node)
 {
 	struct ringbus_node_options options = {
@@ -117,6 +126,7 @@ int call_open(struct call *call, struct ringbus_node **node)
 		.autostart = !call->no_autostart,
 		.sigbus_guard = true,
 		.watch_events = call->watch_events,
+		.timeout_ns = join_timeout(call),
 	};
 	int r;
 	if (call->verbose)

@@ -7,6 +7,7 @@
 #include "ringbus.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -84,6 +85,30 @@ static unsigned long long for_us(const char *name, const char *pid_name)
 static int listen_fd(void)
 {
 	return getenv("LISTEN_PID") && for_us("LISTEN_FDS", "LISTEN_PID") >= 1 ? 3 : 0;
+}
+
+/* ---- who started us ---- */
+
+/* A program that started us for itself reads our standard error until we tell it how that went: 0,
+ * or a negative errno code. Afterwards nobody reads it. */
+static void answer(int outcome)
+{
+	const char *fd = getenv("RINGBUSD_ANSWER");
+	unsigned char bytes[1 + sizeof(outcome)] = {0};
+	int null;
+
+	if (!fd || strcmp(fd, "2") != 0)
+		return;
+	unsetenv("RINGBUSD_ANSWER");
+	memcpy(bytes + 1, &outcome, sizeof(outcome));
+	fflush(stderr);
+	if (write(STDERR_FILENO, bytes, sizeof(bytes)) < 0)
+		return; /* it has gone */
+	null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (null >= 0) {
+		dup2(null, STDERR_FILENO);
+		close(null);
+	}
 }
 
 /* ---- signals ---- */
@@ -302,6 +327,8 @@ int main(int argc, char **argv)
 	char path[640];
 	int err = parse(&s, argc, argv);
 
+	if (err != 0)
+		answer(-EINVAL);
 	if (err != 0 || s.done)
 		return err;
 	journal = is_journal();
@@ -309,10 +336,16 @@ int main(int argc, char **argv)
 	s.options.listen_fd = listen_fd();
 	set_up_signals();
 	err = ringbus_service_open(&service, &s.options);
-	if (err == -EBUSY && s.quiet)
+	if (err == -EBUSY && s.quiet) {
+		answer(0);
 		return CLI_OK; /* another one won: the bus is served */
-	if (err < 0)
-		return fail("cannot serve", err);
+	}
+	if (err < 0) {
+		fail("cannot serve", err);
+		answer(err);
+		return CLI_FAILED;
+	}
+	answer(0);
 	if (!s.quiet) {
 		region_path(&s, ringbus_service_port(service), path, sizeof(path));
 		printf("ringbusd: bus on port %u, region %s\n", ringbus_service_port(service),
