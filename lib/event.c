@@ -556,8 +556,8 @@ int ringbus_event_wait_subscribers(struct ringbus_event *event, unsigned count, 
 		if (own_load(&event->node->interrupted))
 			return -EINTR;
 		if (rb_left_ns(deadline) == 0)
-			return rb_fail(-ETIMEDOUT, "'%s' has fewer than %u subscribers", event->id,
-				       count);
+			return rb_fail(-ETIMEDOUT, "'%s' has fewer than %u subscriber%s", event->id,
+				       count, count == 1 ? "" : "s");
 		nanosleep(&pause, NULL);
 		pause.tv_nsec = (long)rb_min((uint64_t)pause.tv_nsec * 2, RB_MS);
 	}

@@ -400,7 +400,34 @@ def full_output_is_a_failure(bus):
         child = subscriber(bus, "x", "-C", "1", stdout=full)
         emit(bus, "x", "y")
         same(child.wait(LIMIT), 1)
-        same(bus.run("ringbus", "ls", stdout=full).returncode, 1)
+        for command in (("ringbus", "ls"), ("ringbusd", "--help"), ("ringbusd", "--version"),
+                        ("ringbus", "wait-signal", "-W", "1ms")):
+            result = bus.run(*command, stdout=full)
+            same(result.returncode, 1, command)
+            assert b"No space left on device" in result.stderr, (command, result.stderr)
+
+
+def closed_descriptors_stay_closed_to_the_verb(bus):
+    for more in ((), ("--lines",), ("--chunk", "2")):
+        result = bus.run("sh", "-c", 'exec "$@" <&-', "sh", "ringbus", "emit", "x", *more)
+        same((result.returncode, result.stderr),
+             (1, b"ringbus: emit: cannot read standard input: Bad file descriptor\n"), more)
+    result = bus.run("sh", "-c", "exec ringbus ls >&-")
+    same(result.returncode, 1)
+    assert b"cannot write to standard output: Bad file descriptor" in result.stderr, result.stderr
+    child = subscriber(bus, "x", "-C", "1")
+    same(bus.run("sh", "-c", "exec ringbus emit x y 2>&- <&-").returncode, 0)
+    same(output(child), b"y\n")
+
+
+def one_thing_is_no_plural(bus):
+    child = subscriber(bus, "x", "-W", "1h", "-C", "1")
+    result = emit(bus, "x", "y", "-v")
+    same(result.stderr, b"ringbus: emit: sent 1 message, 1 byte; 1 receiver of the last\n")
+    output(child)
+    assert b"after 0 messages" in bus.run("ringbus", "subscribe", "x", "-W", "1ms").stderr
+    result = emit(bus, "x", "y", "--wait-subscribers", "1", "-W", "1ms", status=4)
+    assert b"fewer than 1 subscriber\n" in result.stderr, result.stderr
 
 
 def options_name_the_bus_without_environment(bus):
@@ -442,5 +469,7 @@ main([
     interrupt_of_an_endless_verb_is_success,
     closed_output_ends_quietly,
     full_output_is_a_failure,
+    closed_descriptors_stay_closed_to_the_verb,
+    one_thing_is_no_plural,
     options_name_the_bus_without_environment,
 ])

@@ -421,7 +421,7 @@ def read_until(master, word):
 
 def progress_is_shown_on_a_terminal_only_and_taken_away(bus):
     child, master = terminal(bus, "emit", "x", "--size", "100", "-C", "0", "-r", "1000")
-    text = read_until(master, b"messages, ")
+    text = read_until(master, b" messages, ")
     assert text.startswith(b"\r"), text
     child.send_signal(signal.SIGINT)
     same(child.wait(LIMIT), 0)
@@ -471,6 +471,7 @@ def colour_is_for_terminals_unless_told(bus):
     same(run(bus, "ls", "--color", "always").stdout[:1], b"\033")
     assert b"\033" not in run(bus, "ls").stdout
     for more, env, wanted in (([], {}, True), ([], {"NO_COLOR": "1"}, False), (["--color=never"], {}, False),
+                              ([], {"TERM": "dumb"}, False),
                               (["--color=always"], {"NO_COLOR": "1"}, True)):
         master, slave = pty.openpty()
         old, bus.env = bus.env, {**bus.env, "TERM": "xterm", **env}

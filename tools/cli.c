@@ -4,6 +4,7 @@
 #include "ringbus.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
@@ -17,16 +18,36 @@
 static const char *tool_name = "ringbus";
 static const char *verb_name;
 
+static int write_error; /* errno of the first write to stdout that failed; 0: none */
+
+/* Descriptors that the program is started without must not become its own files: its input would be
+ * a file of the bus. What stands in for them fails as a closed one does. */
+static void hold_standard_descriptors(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+		    open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+			_exit(CLI_FAILED);
+}
+
 void cli_start(const char *tool, const char *verb)
 {
 	tool_name = tool;
 	verb_name = verb;
+	hold_standard_descriptors();
 	signal(SIGPIPE, SIG_IGN);
+}
+
+static void flush_stdout(void)
+{
+	errno = 0;
+	if (fflush(stdout) != 0 && write_error == 0)
+		write_error = errno;
 }
 
 static void say(const char *format, va_list arguments)
 {
-	fflush(stdout);
+	flush_stdout();
 	flockfile(stderr);
 	fprintf(stderr, verb_name ? "%s: %s: " : "%s: ", tool_name, verb_name);
 	vfprintf(stderr, format, arguments);
@@ -90,11 +111,13 @@ int cli_flush(void)
 {
 	static int outcome; /* of the first failure: it is told once */
 	int error;
-	errno = 0;
-	if (outcome || (fflush(stdout) == 0 && !ferror(stdout)))
+	if (outcome)
 		return outcome;
-	/* The cause is lost when an earlier write failed and the buffer is empty by now. */
-	error = errno ? errno : reader_gone() ? EPIPE : EIO;
+	flush_stdout();
+	if (write_error == 0 && !ferror(stdout))
+		return 0;
+	/* The cause is lost when a write on the way failed and the buffer is empty by now. */
+	error = write_error ? write_error : reader_gone() ? EPIPE : EIO;
 	/* EINTR: a tool that was told to end, with a reader that does not read */
 	outcome = error == EPIPE || error == EINTR ? 1 : -error;
 	if (outcome < 0)
@@ -241,6 +264,13 @@ const char *cli_format_size(char *buffer, size_t capacity, uint64_t bytes)
 	return buffer;
 }
 
+const char *cli_count(char *buffer, size_t capacity, uint64_t count, const char *thing)
+{
+	snprintf(buffer, capacity, "%llu %s%s", (unsigned long long)count, thing,
+		 count == 1 ? "" : "s");
+	return buffer;
+}
+
 static int colour_wanted = -1;
 
 bool cli_colour_set(const char *when)
@@ -261,8 +291,9 @@ const char *cli_colour(enum cli_colour colour)
 	static const char *const codes[] = {
 		"\033[0m", "\033[1m", "\033[2m", "\033[31m", "\033[32m", "\033[33m",
 	};
-	const char *no = getenv("NO_COLOR");
-	bool on = colour_wanted < 0 ? cli_is_tty() && !(no && *no) : colour_wanted;
+	const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+	bool able = cli_is_tty() && !(no && *no) && !(term && strcmp(term, "dumb") == 0);
+	bool on = colour_wanted < 0 ? able : colour_wanted;
 	return on ? codes[colour] : "";
 }
 

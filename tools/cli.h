@@ -24,7 +24,8 @@ enum cli_exit {
 /* ---- messages ---- */
 
 /* Names the tool (and its verb, or NULL) in all messages that follow. Ignores SIGPIPE, so that a
- * closed stdout is a write error; see cli_flush(). Both texts are kept by reference. */
+ * closed stdout is a write error; see cli_flush(). Takes the place of descriptors 0 to 2 that are
+ * closed: reading and writing there fail as before. Both texts are kept by reference. */
 void cli_start(const char *tool, const char *verb);
 /* "ringbus emit: TEXT" and a hint at --help, to stderr. Returns CLI_USAGE. */
 int cli_usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -55,6 +56,8 @@ bool cli_parse_slot(const char *text, uint32_t *slot, uint32_t *generation);
 uint64_t cli_now_ns(void);
 /* "1.5 KiB" into buffer (at least 32 bytes); returns buffer. */
 const char *cli_format_size(char *buffer, size_t capacity, uint64_t bytes);
+/* "1 message", "2 messages" into buffer (at least 48 bytes); returns buffer. */
+const char *cli_count(char *buffer, size_t capacity, uint64_t count, const char *thing);
 
 /* ---- colour ---- */
 
@@ -67,8 +70,8 @@ enum cli_colour {
 	CLI_YELLOW,
 };
 
-/* when: "auto" (NULL is the same: on a tty and without NO_COLOR), "always" or "never". False for
- * anything else. */
+/* when: "auto" (NULL is the same: on a tty that is not dumb, without NO_COLOR), "always" or
+ * "never". False for anything else. */
 bool cli_colour_set(const char *when);
 /* The escape code, or "" where stdout is not coloured. CLI_PLAIN ends a colour. */
 const char *cli_colour(enum cli_colour colour);

@@ -150,6 +150,7 @@ static int start_patterns(struct follow *follow, struct call *call)
 
 int follow_open(struct follow *follow, struct call *call)
 {
+	char text[48];
 	int r = 0;
 	follow->names = call->argv;
 	follow->count = call->argc;
@@ -167,7 +168,8 @@ int follow_open(struct follow *follow, struct call *call)
 	if (r == 0 && follow->patterns > 0)
 		r = start_patterns(follow, call);
 	if (r == 0 && follow->patterns > 0 && follow->verbose)
-		cli_note("following %d patterns", follow->patterns);
+		cli_note("following %s",
+			 cli_count(text, sizeof text, (uint64_t)follow->patterns, "pattern"));
 	return r;
 }
 

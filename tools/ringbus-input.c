@@ -150,7 +150,7 @@ static double percent(const struct progress *progress, uint64_t messages, uint64
 
 void progress_show(struct progress *progress, uint64_t messages, uint64_t bytes)
 {
-	char sum[32], rate[32];
+	char count[48], sum[32], rate[32];
 	double done, seconds;
 	uint64_t now;
 	if (!progress->on)
@@ -164,7 +164,8 @@ void progress_show(struct progress *progress, uint64_t messages, uint64_t bytes)
 	done = percent(progress, messages, bytes);
 	cli_format_size(sum, sizeof sum, bytes);
 	cli_format_size(rate, sizeof rate, (uint64_t)((double)bytes / seconds));
-	fprintf(stderr, "\r%llu messages, %s, %.0f/s, %s/s", (unsigned long long)messages, sum,
+	fprintf(stderr, "\r%s, %s, %.0f/s, %s/s",
+		cli_count(count, sizeof count, messages, "message"), sum,
 		(double)messages / seconds, rate);
 	if (done >= 0)
 		fprintf(stderr, ", %.0f %%", done < 100 ? done : 100);

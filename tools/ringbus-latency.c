@@ -141,9 +141,10 @@ static void print_json(const struct latency *l, uint64_t sleeps)
 
 static void print_text(const struct latency *l, uint64_t sleeps)
 {
-	printf("%llu round trips of %llu bytes, slept for %llu of them\n",
-	       (unsigned long long)l->done, (unsigned long long)l->size,
-	       (unsigned long long)sleeps);
+	char trips[48], bytes[48];
+	printf("%s of %s, slept for %llu of them\n",
+	       cli_count(trips, sizeof trips, l->done, "round trip"),
+	       cli_count(bytes, sizeof bytes, l->size, "byte"), (unsigned long long)sleeps);
 	if (l->done == 0)
 		return;
 	for (size_t i = 0; i < COUNT_OF(percentiles); i++)

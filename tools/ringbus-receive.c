@@ -161,9 +161,10 @@ static void answer(struct sink *sink, const struct ringbus_message *message)
 
 static void sink_lost(struct sink *sink, const struct ringbus_message *message, uint64_t count)
 {
+	char text[48];
 	sink->lost += count;
 	if (count && !sink->call->quiet)
-		cli_note("%llu messages of process %u lost", (unsigned long long)count,
+		cli_note("%s of process %u lost", cli_count(text, sizeof text, count, "message"),
 			 message->sender.pid);
 }
 
@@ -198,12 +199,14 @@ static void sink_notice(struct sink *sink, const struct ringbus_message *message
 
 static int sink_end(struct sink *sink, int r)
 {
+	char text[48];
 	int status = CLI_OK;
 	bool unmet = sink->call->count != NO_LIMIT && sink->taken < sink->call->count;
 	if (r == -ETIMEDOUT) {
 		status = CLI_TIMEOUT;
 		if (!sink->call->quiet)
-			cli_note("timed out after %llu messages", (unsigned long long)sink->taken);
+			cli_note("timed out after %s",
+				 cli_count(text, sizeof text, sink->taken, "message"));
 	} else if (r == -EINTR && unmet) {
 		status = call_interrupted();
 	} else if (r < 0 && r != -EPIPE && r != -EINTR) {
@@ -330,6 +333,7 @@ static int run_wait_signal(struct call *call)
 	struct ringbus_node *node;
 	struct ringbus_address self = {0};
 	uint64_t total = 0;
+	char text[48];
 	int letter = call_option(call);
 	int status;
 	if (letter != 0 || !call_operands(call, 0, 0))
@@ -344,7 +348,7 @@ static int run_wait_signal(struct call *call)
 	if (status == CLI_OK || status == CLI_TIMEOUT)
 		signals_print(call, total);
 	if (status == CLI_TIMEOUT && !call->quiet)
-		cli_note("timed out after %llu signals", (unsigned long long)total);
+		cli_note("timed out after %s", cli_count(text, sizeof text, total, "signal"));
 	call_close(node);
 	return status;
 }

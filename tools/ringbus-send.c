@@ -203,6 +203,7 @@ static int feed_failed(struct feed *feed, int error)
 static void feed_print(struct feed *feed)
 {
 	struct call *call = feed->call;
+	char messages[48], bytes[48], receivers[48];
 	struct cli_json json;
 	if (call->json) {
 		const char *schema = feed->event ? "ringbus.emit/1" : "ringbus.contact/1";
@@ -212,9 +213,10 @@ static void feed_print(struct feed *feed)
 		cli_json_u64(&json, "receivers", feed->receivers);
 		cli_json_end(&json);
 	} else if (call->verbose) {
-		cli_note("sent %llu messages, %llu bytes; %llu receivers of the last",
-			 (unsigned long long)feed->sent, (unsigned long long)feed->bytes,
-			 (unsigned long long)feed->receivers);
+		cli_note("sent %s, %s; %s of the last",
+			 cli_count(messages, sizeof messages, feed->sent, "message"),
+			 cli_count(bytes, sizeof bytes, feed->bytes, "byte"),
+			 cli_count(receivers, sizeof receivers, feed->receivers, "receiver"));
 	}
 }
 

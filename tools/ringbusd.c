@@ -325,12 +325,14 @@ int main(int argc, char **argv)
 {
 	struct settings s = {.options = {.size = sizeof(s.options), .sigbus_guard = true}};
 	char path[640];
-	int err = parse(&s, argc, argv);
+	int err;
 
+	cli_start("ringbusd", NULL);
+	err = parse(&s, argc, argv);
 	if (err != 0)
 		answer(-EINVAL);
 	if (err != 0 || s.done)
-		return err;
+		return cli_finish(err);
 	journal = is_journal();
 	ringbus_set_log(say, NULL);
 	s.options.listen_fd = listen_fd();
