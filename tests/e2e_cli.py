@@ -12,6 +12,7 @@ import subprocess
 import threading
 
 from cli_bus import LIMIT, main
+from driven import Node
 
 PIPE = subprocess.PIPE
 ALL_BYTES = bytes(range(256))
@@ -352,11 +353,56 @@ def mistakes_exit_with_2(bus):
         assert result.stderr and not result.stdout, (arguments, result)
 
 
-def names_that_are_too_long_exit_with_1(bus):
-    result = emit(bus, "e" * 256, "x", status=1)
-    assert result.stderr.startswith(b"ringbus: emit: "), result.stderr
+def a_count_of_0_is_refused_by_each_verb(bus):
+    for arguments in (("emit", "x", "y"), ("subscribe", "x"), ("contact", "x", "y"), ("listen",), ("signal", "x"),
+                      ("wait-signal",), ("hz", "x"), ("bw", "x"), ("latency", "x")):
+        result = bus.run("ringbus", *arguments, "-C", "0", "-W", "1ms")
+        same(result.returncode, 2, (arguments, result))
+        assert b'"0" is not a number of 1 or more' in result.stderr, (arguments, result)
+
+
+def names_that_cannot_be_exit_with_2(bus):
+    for name in ("", "n" * 256, b"\xff"):
+        for before, after in ((("emit",), ("x",)), (("subscribe", "other"), ()), (("hz",), ()), (("contact",), ("x",)),
+                              (("signal",), ()), (("latency",), ()), (("listen", "--name"), ())):
+            result = bus.run("ringbus", *before, name, *after, "-W", "1ms")
+            same(result.returncode, 2, (before, name, result))
+            assert result.stderr.startswith(b"ringbus: %s: " % before[0].encode()), result.stderr
+    assert b": an event needs a name\n" in emit(bus, "", "x", status=2).stderr
     emit(bus, "e" * 255, "x")
-    same(bus.run("ringbus", "listen", "--name", "n" * 256).returncode, 1)
+
+
+def names_that_read_as_process_or_slot_are_refused(bus):
+    for name, text in (("0", b"process id"), ("99999", b"process id"), ("7:7", b"SLOT:GENERATION")):
+        result = bus.run("ringbus", "listen", "--name", name, "-W", "1ms")
+        same(result.returncode, 2, (name, result))
+        assert text in result.stderr, (name, result)
+    same(bus.run("ringbus", "listen", "--name", "7:x", "-W", "1ms").returncode, 4)
+
+
+def nodes_whose_name_reads_as_process_or_slot_are_met_when_that_is_not_there(bus):
+    first = Node(bus, "first")
+    address = [n for n in ls(bus)["nodes"] if n["name"] == "first"][0]
+    for name, met in (("4000000000", True), ("999999", True), ("77:7", True), ("0", True), (str(first.pid), False),
+                      ("%d:%d" % (address["slot"], address["generation"]), False)):
+        node = Node(bus, name)
+        same(bus.run("ringbus", "contact", name, "x").returncode, 0, name)
+        same((node("next", 9), first("next", 9)), (1, 0) if met else (0, 1), name)
+        node.kill()
+
+
+def a_port_of_the_environment_that_is_none_exits_with_2(bus):
+    for port in ("0", "abc", "65536", "-1"):
+        bus.env["RINGBUS_PORT"] = port
+        for command in (("ringbus", "ls"), ("ringbus", "emit", "x", "y"), ("ringbusd",)):
+            result = bus.run(*command)
+            same(result.returncode, 2, (command, port, result))
+            assert b"RINGBUS_PORT" in result.stderr, result
+        same(bus.run("ringbus", "ls", "--help").returncode, 0)
+        same(bus.run("ringbus", "ls", "-p", "1").returncode, 3)
+
+
+a_port_of_the_environment_that_is_none_exits_with_2.no_service = True
 
 
 def help_and_version_go_to_stdout(bus):
@@ -380,7 +426,7 @@ def interrupt_of_an_endless_verb_is_success(bus):
             child = subscriber(bus, *more, verb=verb, word=word)
             child.send_signal(number)
             same(child.wait(LIMIT), 0, verb)
-    child = bus.start("ringbus", "emit", "x", "y", "--count", "0", "--rate", "100")
+    child = bus.start("ringbus", "emit", "x", "y", "--rate", "100")
     bus.until(lambda: any(n["pid"] == child.pid and n["state"] == "live" for n in ls(bus)["nodes"]), "emitter")
     child.send_signal(signal.SIGINT)
     same(child.wait(LIMIT), 0)
@@ -464,7 +510,11 @@ main([
     a_service_that_does_not_start_is_told_with_its_cause,
     starting_a_service_leaves_no_descriptor_and_no_child,
     mistakes_exit_with_2,
-    names_that_are_too_long_exit_with_1,
+    a_count_of_0_is_refused_by_each_verb,
+    names_that_cannot_be_exit_with_2,
+    names_that_read_as_process_or_slot_are_refused,
+    nodes_whose_name_reads_as_process_or_slot_are_met_when_that_is_not_there,
+    a_port_of_the_environment_that_is_none_exits_with_2,
     help_and_version_go_to_stdout,
     interrupt_of_an_endless_verb_is_success,
     closed_output_ends_quietly,

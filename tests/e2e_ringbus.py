@@ -165,7 +165,7 @@ def many_events_are_all_joined_while_messages_flow(bus):
     path = os.path.join(bus.work, "out")
     with open(path, "wb") as file:
         child = verb(bus, "following", "subscribe", "e*", "f", "--json", stdout=file)
-    noise = bus.start("ringbus", "emit", "e", "x", "-C", "0", "-r", "5000", "--wait-subscribers", "1")
+    noise = bus.start("ringbus", "emit", "e", "x", "-r", "5000", "--wait-subscribers", "1")
     for i in range(20):
         run(bus, "emit", "e%d" % i, "late", "--wait-subscribers", "1")
     run(bus, "emit", "f", "last")
@@ -420,7 +420,7 @@ def read_until(master, word):
 
 
 def progress_is_shown_on_a_terminal_only_and_taken_away(bus):
-    child, master = terminal(bus, "emit", "x", "--size", "100", "-C", "0", "-r", "1000")
+    child, master = terminal(bus, "emit", "x", "--size", "100", "-r", "1000")
     text = read_until(master, b" messages, ")
     assert text.startswith(b"\r"), text
     child.send_signal(signal.SIGINT)
@@ -509,7 +509,7 @@ def interrupt_ends_each_wait(bus):
     for arguments, status in (
             (("emit", "x", "--lines"), 0), (("emit", "x"), 1), (("emit", "x", "--lines", "-C", "5"), 1),
             (("emit", "x", "y", "--wait-subscribers", "9"), 1), (("contact", "nobody", "--wait"), 1),
-            (("emit", "x", "y", "-C", "0", "-r", "1"), 0), (("emit", "x", "y", "-C", "9", "-r", "1"), 1),
+            (("emit", "x", "y", "-r", "1"), 0), (("emit", "x", "y", "-C", "9", "-r", "1"), 1),
             (("subscribe", "x"), 0), (("subscribe", "x*", "y"), 0), (("subscribe", "x", "-C", "1"), 1),
             (("listen",), 0), (("listen", "--echo"), 0), (("hz", "x"), 0), (("bw",), 0), (("wait-signal",), 1),
             (("signal", "nobody", "--wait"), 1), (("latency", "nobody", "--wait"), 1)):
@@ -525,7 +525,7 @@ def interrupt_ends_each_wait(bus):
 
 def interrupt_ends_a_verb_whose_reader_does_not_read(bus):
     child = verb(bus, "subscribed", "subscribe", "full")
-    emitter = bus.start("ringbus", "emit", "full", "--size", "4000", "-C", "0", "-W", "1h")
+    emitter = bus.start("ringbus", "emit", "full", "--size", "4000", "-r", "1000000000", "-W", "1h")
     bus.until(lambda: any(r["full"] > 0 for r in rings(bus)), "a full ring")
     child.send_signal(signal.SIGINT)
     same(child.wait(LIMIT), 0)

@@ -145,14 +145,41 @@ void call_close(struct ringbus_node *node)
 	ringbus_node_close(node);
 }
 
-static int find_once(struct ringbus_node *node, const char *who, struct ringbus_address *address)
+bool call_node_at(const struct call *call, uint32_t slot, uint32_t generation,
+		  struct ringbus_inspect_node *found)
 {
+	struct ringbus_inspect *inspect;
+	uint32_t cursor = 0;
+	bool there = false;
+	if (ringbus_inspect_open(&inspect, call->port, call->directory) < 0)
+		return false;
+	while (!there && ringbus_inspect_node_next(inspect, &cursor, found) > 0)
+		there = found->slot == slot && found->pid != 0 &&
+			(generation == 0 || found->generation == generation);
+	ringbus_inspect_close(inspect);
+	return there;
+}
+
+/* The library lets nodes have names that read as something else: they are met when that is not on
+ * the bus. */
+static int find_once(struct call *call, struct ringbus_node *node, struct ringbus_address *address)
+{
+	struct ringbus_inspect_node other;
+	struct ringbus_address slot = {0};
+	const char *who = call->argv[0];
 	uint64_t pid;
-	if (cli_parse_u64(who, 1, UINT32_MAX, &pid))
-		return ringbus_node_find_pid(node, (uint32_t)pid, address);
-	*address = (struct ringbus_address){0};
-	if (cli_parse_slot(who, &address->slot, &address->generation))
+	if (cli_parse_slot(who, &slot.slot, &slot.generation)) {
+		if (ringbus_node_find(node, who, address) < 0 ||
+		    call_node_at(call, slot.slot, slot.generation, &other))
+			*address = slot;
 		return 0;
+	}
+	if (cli_parse_u64(who, 1, UINT32_MAX, &pid)) {
+		int r = ringbus_node_find_pid(node, (uint32_t)pid, address);
+		if (r != -ESRCH || ringbus_node_find(node, who, address) == 0)
+			return r == -ESRCH ? 0 : r;
+		return ringbus_node_find_pid(node, (uint32_t)pid, address); /* its words */
+	}
 	return ringbus_node_find(node, who, address);
 }
 
@@ -162,7 +189,7 @@ int call_find(struct call *call, struct ringbus_node *node, bool wait,
 	uint64_t timeout_ns = call->timeout_ns == NO_LIMIT ? DEFAULT_WAIT_NS : call->timeout_ns;
 	uint64_t deadline = deadline_of(timeout_ns);
 	for (;;) {
-		int r = find_once(node, call->argv[0], address);
+		int r = find_once(call, node, address);
 		if (r == 0)
 			return 0;
 		if (r != -ESRCH || !wait)

@@ -211,11 +211,12 @@ static bool latency_parse(struct latency *l)
 		if (call->status != CLI_OK)
 			return false;
 	}
-	if (letter < 0 || !call_operands(call, 1, 1))
+	if (letter < 0 || !call_operands(call, 1, 1) ||
+	    !call_name_valid(call, call->argv[0], "a node"))
 		return false;
 	l->count = call->count == NO_LIMIT ? 1000 : call->count;
 	l->answer_ns = call->timeout_ns == NO_LIMIT ? ANSWER_NS : call->timeout_ns;
-	if (l->count == 0 || l->count > PINGS_MAX)
+	if (l->count > PINGS_MAX)
 		call->status = cli_usage_error("--count is 1 to %d here", PINGS_MAX);
 	return call->status == CLI_OK;
 }

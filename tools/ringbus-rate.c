@@ -273,7 +273,7 @@ static bool rate_parse(struct rate *rate)
 		if (call->status != CLI_OK)
 			return false;
 	}
-	return letter == 0 && call_operands(call, 0, 65535);
+	return letter == 0 && call_operands(call, 0, 65535) && call_events_valid(call);
 }
 
 static int rate_subscribe(struct rate *rate, struct follow *follow)

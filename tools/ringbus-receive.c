@@ -260,7 +260,7 @@ static int run_subscribe(struct call *call)
 	struct follow follow = {0};
 	struct sink sink = {.call = call, .follow = &follow};
 	int status, r;
-	if (!sink_parse(&sink) || !call_operands(call, 1, 65535))
+	if (!sink_parse(&sink) || !call_operands(call, 1, 65535) || !call_events_valid(call))
 		return call->status;
 	call->watch_events = true; /* for patterns */
 	status = call_open(call, &sink.node);

@@ -139,15 +139,15 @@ static int feed_parts(struct feed *feed, struct input *input)
 	return r == -EINTR && feed->call->count == NO_LIMIT && input->size == 0 ? 0 : r;
 }
 
-/* Sends the same payload --count times (0: without end). */
+/* Sends the same payload --count times; without --count once, or, at a rate, without end. */
 static int feed_payload(struct feed *feed, const void *data, size_t size)
 {
-	uint64_t count = feed->call->count == NO_LIMIT ? 1 : feed->call->count;
+	uint64_t count = feed->call->count == NO_LIMIT && !feed->rate ? 1 : feed->call->count;
 	int r = 0;
-	feed->progress.total_messages = count;
-	while (r == 0 && (count == 0 || feed->sent < count))
+	feed->progress.total_messages = count == NO_LIMIT ? 0 : count;
+	while (r == 0 && feed->sent < count)
 		r = feed_send(feed, data, size);
-	return r == -EINTR && count == 0 ? 0 : r;
+	return r == -EINTR && count == NO_LIMIT ? 0 : r;
 }
 
 static int feed_input(struct feed *feed)
@@ -251,6 +251,8 @@ static bool feed_parse(struct feed *feed)
 	if (letter < 0 || !call_operands(call, 1, 2))
 		return false;
 	feed->payload = call->argv[1];
+	if (!call_name_valid(call, call->argv[0], call->verb == &verb_emit ? "an event" : "a node"))
+		return false;
 	if (!!feed->payload + feed->has_size + !!feed->file > 1)
 		call->status = cli_usage_error("PAYLOAD, --size and --file exclude each other");
 	else if ((feed->payload || feed->has_size) && (feed->lines || feed->chunk))
@@ -347,7 +349,8 @@ static int run_signal(struct call *call)
 	int letter, status;
 	while ((letter = call_option(call)) > 0)
 		wait = true;
-	if (letter < 0 || !call_operands(call, 1, 1))
+	if (letter < 0 || !call_operands(call, 1, 1) ||
+	    !call_name_valid(call, call->argv[0], "a node"))
 		return call->status;
 	status = call_open(call, &node);
 	if (status)
@@ -363,14 +366,14 @@ static int run_signal(struct call *call)
 		{LETTER_CHUNK, "chunk", "SIZE", "send the input in messages of SIZE bytes"}, \
 		{'s', "size", "SIZE", "send SIZE made-up bytes: 100, 4k, 1M"},               \
 	{                                                                                    \
-		'r', "rate", "N", "send at most N messages a second (no limit)"              \
+		'r', "rate", "N", "send N messages a second; without --count for ever"       \
 	}
 #define WAIT_OPTION                                                                  \
 	{                                                                            \
 		LETTER_WAIT, "wait", NULL, "wait first until the node is on the bus" \
 	}
 #define SEND_TIMEOUT "wait at most TIME for room or peers: 2, 250ms, 5m (60)"
-#define FEED_COUNT "send the payload N times (1; 0: for ever), or at most N lines or chunks"
+#define FEED_COUNT "send the payload N times (1), or at most N lines or chunks (all)"
 #define FEED_MORE                                                                                \
 	"The payload is PAYLOAD, made up (--size), or what is in a file or on standard input:\n" \
 	"all of it as one message, or in lines or chunks. A long transfer shows its progress\n"  \

@@ -7,6 +7,7 @@
 #ifndef RINGBUS_VERBS_H
 #define RINGBUS_VERBS_H
 
+#include "ringbus-inspect.h"
 #include "ringbus.h"
 
 #include "cli.h"
@@ -48,7 +49,7 @@ struct call {
 	const char *directory;
 	const char *name;
 	uint64_t timeout_ns; /* --timeout */
-	uint64_t count;	     /* --count */
+	uint64_t count;	     /* --count, 1 or more */
 	bool quiet;
 	bool verbose;
 	bool json;
@@ -63,6 +64,10 @@ struct call {
 int call_option(struct call *call);
 /* False, with a usage error in call->status, unless min to max operands were given. */
 bool call_operands(struct call *call, int min, int max);
+/* Whether a name can be one of "an event" or "a node"; likewise. */
+bool call_name_valid(struct call *call, const char *name, const char *what);
+/* Whether all operands can be names of events; likewise. */
+bool call_events_valid(struct call *call);
 /* Joins the bus and listens for SIGINT and SIGTERM. Returns 0 or an exit code, after having said
  * why. */
 int call_open(struct call *call, struct ringbus_node **node);
@@ -75,6 +80,10 @@ int call_interrupted(void);
  * within the timeout. Returns 0 or an exit code, after having said why. */
 int call_find(struct call *call, struct ringbus_node *node, bool wait,
 	      struct ringbus_address *address);
+
+/* The node that has a slot now; generation 0: whichever. False if there is none. */
+bool call_node_at(const struct call *call, uint32_t slot, uint32_t generation,
+		  struct ringbus_inspect_node *found);
 
 /* From now on SIGINT and SIGTERM are noticed; the second one of a kind kills as usual. */
 void stop_watch(void);

@@ -133,6 +133,51 @@ static void for_getopt(const struct verb_option *from, size_t n, struct option *
 	list[n] = (struct option){0};
 }
 
+bool call_name_valid(struct call *call, const char *name, const char *what)
+{
+	size_t size = strlen(name);
+	if (size == 0)
+		call->status = cli_usage_error("%s needs a name", what);
+	else if (size > RINGBUS_NAME_MAX || !cli_utf8_valid(name, size))
+		call->status = cli_usage_error("the name of %s is UTF-8 of at most %d bytes", what,
+					       RINGBUS_NAME_MAX);
+	return call->status == CLI_OK;
+}
+
+bool call_events_valid(struct call *call)
+{
+	for (int i = 0; i < call->argc; i++)
+		if (!call_name_valid(call, call->argv[i], "an event"))
+			return false;
+	return true;
+}
+
+/* Others could not address a node whose name reads as something else. */
+static void take_name(struct call *call)
+{
+	uint32_t slot, generation;
+	call->name = optarg;
+	if (!call_name_valid(call, optarg, "a node"))
+		return;
+	if (optarg[strspn(optarg, "0123456789")] == 0)
+		call->status =
+			cli_usage_error("the name \"%s\" would be taken for a process id", optarg);
+	else if (cli_parse_slot(optarg, &slot, &generation))
+		call->status = cli_usage_error("the name \"%s\" would be taken for SLOT:GENERATION",
+					       optarg);
+}
+
+/* The library would find it too, but calls it no mistake of usage. */
+static bool port_of_environment(struct call *call)
+{
+	const char *text = getenv("RINGBUS_PORT");
+	if (!call->verb->has_bus || call->port || !text || !*text ||
+	    cli_parse_port(text, &call->port))
+		return true;
+	call->status = cli_usage_error("RINGBUS_PORT is \"%s\", not a port (1 to 65535)", text);
+	return false;
+}
+
 /* Takes a common option. 1 taken, 0 not one of them, -1 the verb must end. */
 static int take_common(struct call *call, int letter)
 {
@@ -148,14 +193,15 @@ static int take_common(struct call *call, int letter)
 				cli_usage_error("\"%s\" is not a time (2, 0.5, 250ms, 5m)", optarg);
 		break;
 	case 'C':
-		if (!cli_parse_u64(optarg, 0, UINT64_MAX - 1, &call->count))
-			call->status = cli_usage_error("\"%s\" is not a number", optarg);
+		if (!cli_parse_u64(optarg, 1, UINT64_MAX - 1, &call->count))
+			call->status =
+				cli_usage_error("\"%s\" is not a number of 1 or more", optarg);
 		break;
 	case 'd':
 		call->directory = optarg;
 		break;
 	case 'n':
-		call->name = optarg;
+		take_name(call);
 		break;
 	case 'j':
 		call->json = true;
@@ -198,7 +244,7 @@ int call_option(struct call *call)
 		if (letter == -1) {
 			call->argc = call->all_argc - optind;
 			call->argv = call->all_argv + optind;
-			return 0;
+			return port_of_environment(call) ? 0 : -1;
 		}
 		if (letter == ':' || letter == '?') {
 			const char *text = call->all_argv[optind - 1];

@@ -229,6 +229,17 @@ static int apply(struct settings *s, int option, const char *value)
 	}
 }
 
+/* The library would find it too, but as a failure of the service. */
+static int check_environment(const struct settings *s)
+{
+	const char *port = secure_getenv("RINGBUS_PORT");
+	unsigned unused;
+
+	if (s->options.port || listen_fd() || !port || !*port || cli_parse_port(port, &unused))
+		return 0;
+	return usage("RINGBUS_PORT", port, "a number from 1 to 65535");
+}
+
 static int parse(struct settings *s, int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -275,7 +286,7 @@ static int parse(struct settings *s, int argc, char **argv)
 	}
 	if (err == 0 && optind < argc)
 		return usage("argument", argv[optind], "expected");
-	return err;
+	return err == 0 ? check_environment(s) : err;
 }
 
 /* ---- main ---- */
