@@ -215,15 +215,21 @@ int path_file_find(const struct path_directory *d, unsigned port, const char *ki
 
 int path_file_reopen(int path_fd)
 {
-	char proc[40];
+	char proc[40], file[REGION_PATH_MAX + 32];
+	ssize_t n;
 	int fd;
 
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", path_fd);
 	fd = open(proc, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return rb_fail(errno == EPERM ? -EACCES : -errno,
-			       "cannot open a file of the bus for writing: %s; are you its owner, "
-			       "or in its group?",
-			       strerrordesc_np(errno));
+	if (fd < 0) {
+		int err = errno == EPERM ? EACCES : errno;
+
+		n = readlink(proc, file, sizeof(file) - 1);
+		file[n > 0 ? n : 0] = 0;
+		return rb_fail(-err,
+			       "cannot open %s for writing: %s; are you its owner, or in its "
+			       "group?",
+			       n > 0 ? file : "a file of the bus", strerrordesc_np(err));
+	}
 	return path_raise(fd);
 }

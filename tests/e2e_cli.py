@@ -7,6 +7,7 @@ Usage: e2e_cli.py BUILD-DIRECTORY [TEST]...
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -210,11 +211,12 @@ def timeouts_exit_with_4(bus):
 
 
 def send_to_a_stopped_subscriber_times_out(bus):
-    child = subscriber(bus, "full", stdout=subprocess.DEVNULL)
+    child = subscriber(bus, "full", "--name", "slow", stdout=subprocess.DEVNULL)
     child.send_signal(signal.SIGSTOP)
     try:
         result = emit(bus, "full", "x" * 4000, "-C", "100000", "-W", "0.2", status=4)
-        assert b"held back" in result.stderr and str(child.pid).encode() in result.stderr, result.stderr
+        told = rb"held back by process %d, slot \d+:\d+, node slow\n" % child.pid
+        assert re.search(told, result.stderr), result.stderr
     finally:
         child.send_signal(signal.SIGCONT)
 
@@ -240,6 +242,20 @@ def missing_things_exit_with_3(bus):
         result = bus.run("ringbus", *arguments)
         same(result.returncode, 3, (arguments, result))
         assert result.stderr.startswith(b"ringbus: %s: " % arguments[0].encode()), result.stderr
+
+
+def a_failure_is_told_by_its_cause_alone(bus):
+    same(bus.run("ringbus", "ls", "-p", "1").stderr.split(b": ")[2][:19], b"no bus with port 1 ")
+    same(bus.run("ringbus", "signal", "nobody").stderr, b"ringbus: signal: no node named 'nobody' on the bus\n")
+
+
+def a_file_that_cannot_be_written_is_named(bus):
+    if os.getuid() != 0:
+        return  # only root can be somebody else
+    os.chmod(bus.directory, 0o755)
+    result = bus.run(os.path.join(bus.tools, "ringbus"), "emit", "x", "y", "--no-autostart", user=65534)
+    text = "cannot open %s/%d.bus for writing" % (bus.directory, bus.port)
+    assert result.returncode == 1 and text.encode() in result.stderr, result
 
 
 def no_bus_exits_with_3(bus):
@@ -441,6 +457,18 @@ def closed_output_ends_quietly(bus):
     same(child.returncode, 0)
 
 
+def a_reader_that_goes_away_ends_a_verb_that_waits(bus):
+    for verb, word, more in (("subscribe", "subscribed", ["x"]), ("subscribe", "following", ["x*"]),
+                             ("listen", "listening", []), ("hz", "subscribed", ["x"]), ("bw", "measuring", [])):
+        child = subscriber(bus, *more, verb=verb, word=word)
+        child.stdout.close()
+        same(child.wait(LIMIT), 0, verb)
+    mirror = subscriber(bus, "--echo", "--name", "mirror", verb="listen", word="listening")
+    mirror.stdout.close()
+    same(bus.run("ringbus", "latency", "mirror", "-C", "5").returncode, 0)
+    same(mirror.poll(), None)
+
+
 def full_output_is_a_failure(bus):
     with open("/dev/full", "wb") as full:
         child = subscriber(bus, "x", "-C", "1", stdout=full)
@@ -505,6 +533,8 @@ main([
     send_to_a_stopped_subscriber_times_out,
     losses_are_counted_and_strict_exits_with_5,
     missing_things_exit_with_3,
+    a_failure_is_told_by_its_cause_alone,
+    a_file_that_cannot_be_written_is_named,
     no_bus_exits_with_3,
     tools_start_the_service_and_it_ends_by_itself,
     a_service_that_does_not_start_is_told_with_its_cause,
@@ -518,6 +548,7 @@ main([
     help_and_version_go_to_stdout,
     interrupt_of_an_endless_verb_is_success,
     closed_output_ends_quietly,
+    a_reader_that_goes_away_ends_a_verb_that_waits,
     full_output_is_a_failure,
     closed_descriptors_stay_closed_to_the_verb,
     one_thing_is_no_plural,

@@ -391,8 +391,26 @@ def unreadable_files_are_a_failure(bus):
     for path, text in ((os.path.join(bus.work, "none"), b"No such file"), (bus.work, b"directory")):
         result = run(bus, "emit", "x", "--file", path, status=1)
         assert path.encode() in result.stderr and text in result.stderr, result.stderr
-    result = run(bus, "emit", "x", "--size", "1T", status=1)
-    assert b"limit" in result.stderr, result.stderr
+
+
+def a_payload_over_the_limit_is_told_with_its_size_and_the_limit(bus):
+    limit = 128 << 20
+    path = os.path.join(bus.work, "large")
+    with open(path, "wb") as file:
+        file.truncate(300 << 20)
+    for arguments, text in ((("emit", "x", "--size", "1T"), "%d bytes" % (1 << 40)),
+                            (("emit", "x", "--file", path), "%d bytes" % (300 << 20)),
+                            (("latency", "x", "--size", "200M"), "%d bytes" % (200 << 20))):
+        mirror = verb(bus, "listening", "listen", "--name", "x")
+        result = run(bus, *arguments, status=1)
+        said = "ringbus: %s: a payload of %s; this bus carries at most %d (--pool-bytes)\n"
+        same(result.stderr.decode(), said % (arguments[0], text, limit))
+        mirror.terminate()
+        same(mirror.wait(LIMIT), 0)
+    result = bus.run("sh", "-c", 'cat "$0" | ringbus emit x', path)
+    wanted = r"a payload of more than (\d+) bytes; this bus carries at most %d " % limit
+    told = re.search(wanted, result.stderr.decode())
+    assert told and limit <= int(told.group(1)) < 300 << 20, result.stderr
 
 
 def terminal(bus, *arguments, stderr=True, env=None):
@@ -561,6 +579,7 @@ main([
     top_and_doctor_are_those_beside_the_program,
     file_chunks_and_made_up_payloads_arrive,
     unreadable_files_are_a_failure,
+    a_payload_over_the_limit_is_told_with_its_size_and_the_limit,
     progress_is_shown_on_a_terminal_only_and_taken_away,
     progress_tells_the_share_of_a_known_whole,
     no_progress_when_quiet_or_piped_or_dumb,

@@ -319,7 +319,7 @@ static int run_bench(struct call *call)
 	run.bench = mmap(NULL, sizeof *run.bench, PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (run.bench == MAP_FAILED)
-		return call_failed(-errno);
+		return call_out_of_memory();
 	if (parse(call, run.bench)) {
 		stop_watch();
 		choose_cpus(run.bench);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -12,6 +13,10 @@
 static volatile sig_atomic_t stop_asked;
 static int stop_pipe[2] = {-1, -1};
 static struct ringbus_node *volatile stop_node; /* what on_stop() interrupts */
+
+static volatile sig_atomic_t output_is_gone;
+static pthread_t output_watcher;
+static bool output_watched;
 
 static void on_tick(int number)
 {
@@ -91,8 +96,20 @@ bool readable(int fd)
 int call_failed(int error)
 {
 	const char *detail = ringbus_error_detail();
-	cli_error("%s%s%s", ringbus_strerror(error), *detail ? ": " : "", detail);
+	cli_error("%s", *detail ? detail : ringbus_strerror(error));
 	return cli_exit_code(error);
+}
+
+int call_out_of_memory(void)
+{
+	return cli_error("out of memory");
+}
+
+int call_too_large(struct ringbus_node *node, uint64_t size, bool more)
+{
+	return cli_error("a payload of %s%llu bytes; this bus carries at most %llu (--pool-bytes)",
+			 more ? "more than " : "", (unsigned long long)size,
+			 (unsigned long long)ringbus_node_payload_max(node));
 }
 
 int call_interrupted(void)
@@ -139,8 +156,37 @@ int call_open(struct call *call, struct ringbus_node **node)
 	return 0;
 }
 
+static void *output_watch(void *unused)
+{
+	struct pollfd out = {.fd = STDOUT_FILENO};
+	(void)unused;
+	while (poll(&out, 1, -1) < 0 && errno == EINTR)
+		;
+	output_is_gone = 1;
+	ringbus_node_interrupt(stop_node, true);
+	return NULL;
+}
+
+void call_watch_output(void)
+{
+	sigset_t all, old;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	output_watched = pthread_create(&output_watcher, NULL, output_watch, NULL) == 0;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+bool output_gone(void)
+{
+	return output_is_gone;
+}
+
 void call_close(struct ringbus_node *node)
 {
+	if (output_watched) {
+		pthread_cancel(output_watcher);
+		pthread_join(output_watcher, NULL);
+	}
 	stop_node = NULL;
 	ringbus_node_close(node);
 }

@@ -30,7 +30,7 @@ static int run_program(struct call *call)
 	char program[] = PROGRAM;
 	char **argv = calloc((size_t)call->all_argc + 2, sizeof *argv);
 	if (!argv)
-		return call_failed(-ENOMEM);
+		return call_out_of_memory();
 	argv[0] = program;
 	for (int i = 0; i < call->all_argc; i++)
 		argv[i + 1] = call->all_argv[i]; /* the first is the verb */

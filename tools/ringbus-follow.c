@@ -203,6 +203,8 @@ int receive_next(struct ringbus_node *node, struct follow *follow, struct ringbu
 	for (;;) {
 		int r = ringbus_next(node, message, 0);
 		bool nothing = r == -EAGAIN;
+		if (output_gone() && !stopped())
+			return -EPIPE;
 		if (r < 0 && !nothing)
 			return r;
 		if (follow) {
@@ -219,6 +221,8 @@ int receive_next(struct ringbus_node *node, struct follow *follow, struct ringbu
 		if (left_until(deadline) == 0)
 			return -ETIMEDOUT;
 		r = ringbus_wait(node, left_until(deadline));
+		if (output_gone() && !stopped())
+			return -EPIPE;
 		if (r < 0 && r != -ETIMEDOUT)
 			return r;
 	}

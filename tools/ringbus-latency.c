@@ -177,7 +177,7 @@ static int latency_run(struct latency *l)
 	struct ringbus_node_stats before = {.size = sizeof before}, after = {.size = sizeof after};
 	int r, status;
 	if (l->size > ringbus_node_payload_max(l->node))
-		return call_failed(-EMSGSIZE);
+		return call_too_large(l->node, l->size, false);
 	l->payload = calloc(1, (size_t)l->size + 1);
 	l->times = calloc((size_t)l->count + 1, sizeof *l->times);
 	if (l->payload && l->times) {
@@ -186,7 +186,7 @@ static int latency_run(struct latency *l)
 		ringbus_node_stats(l->node, &after);
 		status = latency_end(l, r, after.sleeps - before.sleeps);
 	} else {
-		status = call_failed(-ENOMEM);
+		status = call_out_of_memory();
 	}
 	free(l->payload);
 	free(l->times);

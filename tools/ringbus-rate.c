@@ -307,6 +307,7 @@ static int run_rate(struct call *call, bool bytes)
 	status = call_open(call, &rate.node);
 	if (status)
 		return status;
+	call_watch_output();
 	r = rate_subscribe(&rate, &follow);
 	if (r == 0 && call->verbose && !rate.follow)
 		cli_note("measuring contacts");

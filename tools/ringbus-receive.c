@@ -266,6 +266,7 @@ static int run_subscribe(struct call *call)
 	status = call_open(call, &sink.node);
 	if (status)
 		return status;
+	call_watch_output();
 	follow.node = sink.node;
 	follow.lossy = sink.lossy;
 	follow.literal = sink.literal;
@@ -287,6 +288,8 @@ static int run_listen(struct call *call)
 	status = call_open(call, &sink.node);
 	if (status)
 		return status;
+	if (!sink.echo)
+		call_watch_output();
 	ringbus_node_address(sink.node, &self);
 	if (call->verbose)
 		cli_note("listening as process %u, slot %u:%u", self.pid, self.slot,

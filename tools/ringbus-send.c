@@ -27,7 +27,9 @@ struct feed {
 	bool lines;
 	bool wait;
 	bool single;
-	bool unread; /* what failed is the input */
+	bool unread;	    /* what failed is the input */
+	uint64_t too_large; /* bytes of a payload that is over the limit; 0: none is */
+	bool and_more;	    /* it has more than that */
 	uint64_t wait_subscribers;
 	uint64_t rate; /* messages a second; 0 as fast as may be */
 	uint64_t sent;
@@ -162,8 +164,14 @@ static int feed_input(struct feed *feed)
 	} else if (r == 0) {
 		r = input_all(&input, ringbus_node_payload_max(feed->node), &data, &size);
 		feed->unread = r < 0;
-		if (r > 0)
+		if (r > 0 && size > ringbus_node_payload_max(feed->node)) {
+			/* read up to the limit only: a file knows its size, a pipe does not */
+			feed->too_large = input.size > size ? input.size : size;
+			feed->and_more = !input.ended && input.size <= size;
+			r = -EMSGSIZE;
+		} else if (r > 0) {
 			r = feed_payload(feed, data, size);
+		}
 	}
 	input_close(&input);
 	return r;
@@ -174,8 +182,10 @@ static int feed_made_up(struct feed *feed)
 {
 	char *data;
 	int r;
-	if (feed->size > ringbus_node_payload_max(feed->node))
+	if (feed->size > ringbus_node_payload_max(feed->node)) {
+		feed->too_large = feed->size;
 		return -EMSGSIZE;
+	}
 	data = malloc((size_t)feed->size + 1);
 	if (!data)
 		return -ENOMEM;
@@ -186,17 +196,30 @@ static int feed_made_up(struct feed *feed)
 	return r;
 }
 
+static void feed_held_back(struct feed *feed)
+{
+	struct ringbus_inspect_node node;
+	struct ringbus_address who;
+	bool named;
+	if (ringbus_node_held_back_by(feed->node, &who) < 0)
+		return;
+	named = call_node_at(feed->call, who.slot, who.generation, &node) && *node.name;
+	cli_note("held back by process %u, slot %u:%u%s%s", who.pid, who.slot, who.generation,
+		 named ? ", node " : "", named ? node.name : "");
+}
+
 static int feed_failed(struct feed *feed, int error)
 {
-	struct ringbus_address who;
 	const char *from = feed->file && strcmp(feed->file, "-") ? feed->file : "standard input";
 	if (error == -EINTR)
 		return call_interrupted();
 	if (feed->unread)
 		return cli_error("cannot read %s: %s", from, strerror(-error));
+	if (feed->too_large)
+		return call_too_large(feed->node, feed->too_large, feed->and_more);
 	error = call_failed(error);
-	if (error == CLI_TIMEOUT && ringbus_node_held_back_by(feed->node, &who) == 0)
-		cli_note("held back by process %u, slot %u:%u", who.pid, who.slot, who.generation);
+	if (error == CLI_TIMEOUT)
+		feed_held_back(feed);
 	return error;
 }
 

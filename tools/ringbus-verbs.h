@@ -72,8 +72,16 @@ bool call_events_valid(struct call *call);
  * why. */
 int call_open(struct call *call, struct ringbus_node **node);
 void call_close(struct ringbus_node *node);
-/* Says what failed ("ringbus: emit: text: detail") and returns the exit code. */
+/* From now on, until call_close(), a wait of the node ends when the reader of stdout goes away. */
+void call_watch_output(void);
+/* True once it went. */
+bool output_gone(void);
+/* Says what the library's last call failed for ("ringbus: emit: detail") and returns the exit code.
+ */
 int call_failed(int error);
+int call_out_of_memory(void);
+/* A payload of size bytes, or, with `more`, of more than that, is over the limit. */
+int call_too_large(struct ringbus_node *node, uint64_t size, bool more);
 /* "interrupted"; the exit code of a verb that had an end of its own. */
 int call_interrupted(void);
 /* Finds the node that the first operand means (PID, NAME or SLOT:GENERATION). With wait it may come
@@ -156,8 +164,8 @@ struct input {
 /* path NULL or "-": standard input. 0, or a negative errno code. */
 int input_open(struct input *input, const char *path);
 /* The next line, without its newline; the next chunk bytes, or what is left; or all, up to limit
- * bytes and a few more. 1: data is valid until the next call; 0: the end (never of input_all());
- * -EINTR; negative errno code. */
+ * bytes and a few more (see input->ended). 1: data is valid until the next call; 0: the end (never
+ * of input_all()); -EINTR; negative errno code. */
 int input_line(struct input *input, const char **data, size_t *size);
 int input_chunk(struct input *input, size_t chunk, const char **data, size_t *size);
 int input_all(struct input *input, size_t limit, const char **data, size_t *size);
