@@ -63,41 +63,27 @@ static void give(struct link_rx *rx, struct ringbus_node *node, bool last)
 		shm_count(&node->own->wakes, 1);
 }
 
+/* A pooled payload was read: its position goes back at once. With more messages there its sender is
+ * told only after so many bytes, since that takes a fence: one that waits looks every 10 ms, and
+ * once more when its time is over. */
+#define TELL_BYTES (8u << 20)
+
+static void give_pooled(struct link_rx *rx, struct ringbus_node *node, uint64_t bytes)
+{
+	bool tell;
+
+	rx->untold_bytes += bytes;
+	tell = rx->untold_bytes >= rb_min(TELL_BYTES, node->region->g.pool_bytes / 16) ||
+	       !ring_rx_has_word(&rx->ring);
+	if (tell)
+		rx->untold_bytes = 0;
+	give(rx, node, tell);
+}
+
 void dispatch_give_all(struct ringbus_node *node)
 {
 	for (uint32_t i = 0; i < node->rings; i++)
 		give(node->rx[node->order[i]], node, true);
-}
-
-static void add_ring(struct ringbus_node *node, uint32_t slot)
-{
-	node->order[node->rings] = node->order[node->hot];
-	node->order[node->hot] = (uint8_t)slot;
-	node->rings++;
-	node->hot++;
-}
-
-/* Opens the rings of senders that paired since. */
-void receive_open_rings(struct ringbus_node *node)
-{
-	for (uint32_t w = 0; w < node->mask_words; w++) {
-		/* sync PAIR receiver: bit before the ring it announces; pairs PAIR sender in
-		 * link_tx_open() */
-		uint64_t bits = shm_load_acquire(&node->bell->paired[w]);
-
-		if (rb_likely(bits == node->paired[w]))
-			continue;
-		for (uint64_t m = bits & ~node->paired[w]; m; m &= m - 1) {
-			uint32_t slot = w * 64 + (uint32_t)__builtin_ctzll(m);
-
-			if (slot >= node->region->g.nodes || slot == node->slot)
-				continue;
-			if (!node->rx[slot] && link_rx_open(node, slot, false) < 0)
-				continue; /* looked at again next turn */
-			node->paired[w] |= 1ull << slot % 64;
-			add_ring(node, slot);
-		}
-	}
 }
 
 void dispatch_ring_is_hot(struct ringbus_node *node, uint32_t i)
@@ -309,7 +295,7 @@ rb_inline void take(struct ringbus_node *node, struct link_rx *rx, struct ring_r
 		}
 		ring_rx_advance(&rx->ring, rec);
 		if (rb_unlikely(is_pooled(rec))) {
-			give(rx, node, true);
+			give_pooled(rx, node, m.size);
 			if (wait_is_turn_of_others(node, m.size))
 				break;
 		} else if (rb_unlikely(rx->ring.at - rx->ring.given >= quarter))

@@ -264,3 +264,34 @@ int link_walk_incoming(struct ringbus_node *node)
 	}
 	return 0;
 }
+
+static void add_ring(struct ringbus_node *node, uint32_t slot)
+{
+	node->order[node->rings] = node->order[node->hot];
+	node->order[node->hot] = (uint8_t)slot;
+	node->rings++;
+	node->hot++;
+}
+
+/* Opens the rings of senders that paired since. */
+void receive_open_rings(struct ringbus_node *node)
+{
+	for (uint32_t w = 0; w < node->mask_words; w++) {
+		/* sync PAIR receiver: bit before the ring it announces; pairs PAIR sender in
+		 * link_tx_open() */
+		uint64_t bits = shm_load_acquire(&node->bell->paired[w]);
+
+		if (rb_likely(bits == node->paired[w]))
+			continue;
+		for (uint64_t m = bits & ~node->paired[w]; m; m &= m - 1) {
+			uint32_t slot = w * 64 + (uint32_t)__builtin_ctzll(m);
+
+			if (slot >= node->region->g.nodes || slot == node->slot)
+				continue;
+			if (!node->rx[slot] && link_rx_open(node, slot, false) < 0)
+				continue; /* looked at again next turn */
+			node->paired[w] |= 1ull << slot % 64;
+			add_ring(node, slot);
+		}
+	}
+}

@@ -56,6 +56,7 @@ struct link_rx {
 	uint64_t drops;	      /* sender's drops that were reported */
 	uint64_t lost;	      /* to be told with the next message */
 	uint64_t room_last;
+	uint64_t untold_bytes;	   /* of pooled payloads, given back since the sender was told */
 	struct layout_bell *bell;  /* the sender's */
 	struct rx_extent *extents; /* LAYOUT_POOL_EXTENTS, made when first needed */
 	uint32_t slot;

@@ -228,16 +228,6 @@ void control_reclaim_read(struct region *region, uint32_t slot, uint64_t deadlin
 	control_unlock(&c);
 }
 
-/* Whether the last owner of a free slot did not leave. */
-static bool has_died(const struct control *c, uint32_t slot)
-{
-	/* sync SLOT reader: FREE before how it ended; pairs SLOT writer in free_one() */
-	uint64_t word = shm_load_acquire(&c->region->bells[slot].slot);
-
-	/* relaxed: stored before FREE (SLOT) */
-	return !slot_ended_left(shm_load_relaxed(&c->records[slot].ended), slot_generation(word));
-}
-
 void control_reclaim(struct control *c, uint32_t slot, bool died)
 {
 	void (*end)(struct region *, const struct book *, uint32_t from, uint32_t to);
@@ -248,10 +238,19 @@ void control_reclaim(struct control *c, uint32_t slot, bool died)
 		return;
 	reclaim_pool(region, &book, slot, slot);
 	for (uint32_t other = 0; other < region->g.nodes; other++) {
-		if (other == slot || !is_free(region, other))
+		uint64_t word, ended;
+
+		if (other == slot)
+			continue;
+		/* sync SLOT reader: FREE before how it ended; pairs SLOT writer in free_one() */
+		word = shm_load_acquire(&region->bells[other].slot);
+		if (slot_state(word) != SLOT_FREE)
 			continue;
 		reclaim_pool(region, &book, other, slot);
-		end = died || has_died(c, other) ? close_pair : punch_pair;
+		ended = shm_load_relaxed(
+			&c->records[other].ended); /* relaxed: stored before FREE */
+		end = died || !slot_ended_left(ended, slot_generation(word)) ? close_pair
+									     : punch_pair;
 		end(region, &book, slot, other);
 		end(region, &book, other, slot);
 	}

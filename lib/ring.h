@@ -318,7 +318,8 @@ rb_inline void ring_rx_advance(struct ring_rx *rx, const struct ring_record *rec
  * Fewer than an eighth of the ring are given back without that look. No sender sleeps on for it: it
  * waits for a quarter of the ring at most (a record of an eighth and as much padding), so while it
  * waits more than three quarters are unread, and on the way through these there are looks; after
- * the last of them at least seven eighths are free. What sets pool chunks free is always told. */
+ * the last of them at least seven eighths are free. What sets pool chunks free is told by its
+ * caller. */
 rb_inline bool ring_rx_give(struct ring_rx *rx, bool last)
 {
 	if (rx->given != rx->at) {

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 
 enum { WORKERS = 3, LARGE = 5000 };
-enum { READY, ATTACKED, STOP, SLOWEST, ERRORS, MESSAGES, KIND };
+enum { READY, ATTACKED, STOP, SLOWEST, ERRORS, MESSAGES, KIND, TALKERS };
 
 enum kind {
 	CUT_TO_NOTHING,
@@ -343,28 +343,56 @@ static void holes_in_a_full_filesystem_kill_nobody(void **state)
 	assert_true(flag_get(ERRORS) > 0);
 }
 
+static const struct ringbus_node_options told = {.size = sizeof(told), .peer_notices = true};
+
+/* Two that talk to each other until they are killed: the last words of them stay in their ring. */
+static void talker(uint64_t second)
+{
+	struct ringbus_node *node = child_node(NULL);
+	struct ringbus_address own, other;
+
+	child_ok(ringbus_node_address(node, &own));
+	flag_add(TALKERS, 1);
+	flag_wait(TALKERS, 2);
+	other = (struct ringbus_address){.slot = second ? own.slot - 1 : own.slot + 1};
+	child_ok(ringbus_contact_address(node, &other, "x", 1, 0));
+	flag_add(TALKERS, 1);
+	for (;;)
+		pause();
+}
+
 static void rings_of_the_gone_make_room_in_a_full_filesystem(void **state)
 {
 	struct bus_spec small = {.nodes = 4, .ring_bytes = 65536, .pool_bytes = 65536};
-	struct ringbus_address to[4];
-	struct ringbus_node *node[4];
+	struct ringbus_node *from, *to;
+	struct ringbus_address address;
+	struct ringbus_message m;
+	pid_t pids[2];
 	char path[128];
 
 	mount_small();
 	bus_serve(&small);
-	for (unsigned i = 0; i < 4; i++) {
-		node[i] = node_open();
-		to[i] = node_address(node[i]);
+	from = node_open_with(&told);
+	to = node_open();
+	address = node_address(to);
+	for (unsigned i = 0; i < 2; i++) {
+		pids[i] = child_start(talker, i);
+		flag_wait(TALKERS, i + 1);
 	}
-	ok(ringbus_contact_address(node[2], &to[3], "x", 1, 0));
-	ok(ringbus_contact_address(node[3], &to[2], "x", 1, 0));
-	node_close(node[2]);
-	node_close(node[3]);
+	flag_wait(TALKERS, 4);
+	while (ringbus_next(from, &m, 0) == 0)
+		; /* their beginnings */
+	for (unsigned i = 0; i < 2; i++)
+		child_kill(pids[i]);
+	for (unsigned ends = 0; ends < 2;) {
+		ok(ringbus_next(from, &m, RINGBUS_FOREVER));
+		ends += m.kind == RINGBUS_NOTICE && m.notice == RINGBUS_PEER_DIED;
+	}
 	close(fill());
-	ok(ringbus_contact_address(node[0], &to[1], "room", 4, 0));
-	pull_text(node[1], "room");
-	node_close(node[0]);
-	node_close(node[1]);
+	ok(ringbus_contact_address(from, &address, "room", 4, 0));
+	pull_text(to, "room");
+	node_close(from);
+	node_close(to);
 	snprintf(path, sizeof(path), "%s/ballast", bus_directory());
 	unlink(path);
 }
