@@ -126,6 +126,56 @@ def each_help_has_its_parts(bus):
             assert len(line) <= 100 and line == line.rstrip(), (command, line)
 
 
+def each_verb_of_shm_inspect_has_its_parts_and_an_example(bus):
+    verbs = [("shm-inspect", verb) for verb in Help(bus, "shm-inspect").verbs]
+    assert len(verbs) > 9
+    for command in verbs + [("ringbus", verb) for verb in ELSEWHERE]:
+        text = Help(bus, *command)
+        lines = text.text.splitlines()
+        assert lines[0].startswith("Usage: " + " ".join(command) + " "), (command, lines[0])
+        assert re.fullmatch(r"[A-Z].*\.", lines[1]) and "\nOptions:\n" in text.text, (command, lines[1])
+        examples = re.findall(r"^  \$ (.*)$", text.text.split("\nExamples:\n")[1], re.M)
+        assert examples, command
+        for line in examples:
+            words = shlex.split(line)
+            assert tuple(words[:2]) == command, (command, line)
+            assert {word for word in words if word.startswith("-")} <= set(text.options) | set(text.short), line
+        for line in lines:
+            assert len(line) <= 100 and line == line.rstrip(), (command, line)
+        for letter in ("-h", "-q", "-v"):
+            assert letter in text.short, (command, letter)
+        assert bus.run(*command, "-q", "-v", "-h").stdout.decode() == text.text, command
+
+
+def mistakes_name_the_option_and_what_was_typed(bus):
+    for words, said in (
+        ("ringbus doctor --nonsense", "ringbus: doctor: wrong option --nonsense"),
+        ("ringbus top -C 0", "ringbus: top: --count must be at least 1"),
+        ("shm-inspect nodes -jx", "shm-inspect: nodes: wrong option -x"),
+        ("shm-inspect -p", "shm-inspect: -p needs an argument"),
+        ("shm-inspect last --from", "shm-inspect: last: --from needs an argument"),
+        ("shm-inspect nodes -r", "shm-inspect: nodes: wrong option -r"),
+        ("shm-inspect header --sort x", "shm-inspect: header: wrong option --sort"),
+        ("shm-inspect nodes -C 3", "shm-inspect: nodes: --count goes with --watch"),
+        ("shm-inspect tap -C 0", "shm-inspect: tap: --count must be at least 1"),
+        ("shm-inspect tap -W x", 'shm-inspect: tap: "x" is not a time (2, 0.5, 250ms, 5m)'),
+    ):
+        result = bus.run(*words.split())
+        first, hint = result.stderr.decode().splitlines()
+        assert (result.returncode, first) == (2, said), (words, result)
+        assert hint == 'Try "%s --help".' % " ".join(w for w in words.split()[:2] if w[0] != "-"), (words, hint)
+
+
+def quiet_has_no_notes_and_verbose_has_more(bus):
+    def said(*words):
+        result = bus.run("shm-inspect", *words)
+        assert result.returncode == 0, result
+        return result.stderr.decode()
+
+    assert said("last", "--from", "nobody") and not said("last", "--from", "nobody", "-q")
+    assert said("nodes") == "" and "port %d, live, service runs" % bus.port in said("nodes", "-v")
+
+
 def examples_of_the_help_use_what_there_is(bus):
     known = dict(programs(bus))
     for command, text in known.items():
@@ -290,6 +340,9 @@ main([
     options_of_others_are_refused,
     arguments_are_asked_for,
     each_help_has_its_parts,
+    each_verb_of_shm_inspect_has_its_parts_and_an_example,
+    mistakes_name_the_option_and_what_was_typed,
+    quiet_has_no_notes_and_verbose_has_more,
     examples_of_the_help_use_what_there_is,
     man_page_of_ringbus_has_the_options_of_each_verb,
     man_pages_of_the_others_have_their_options_and_verbs,

@@ -17,6 +17,7 @@
 
 static const char *tool_name = "ringbus";
 static const char *verb_name;
+static bool quiet;
 
 static int write_error; /* errno of the first write to stdout that failed; 0: none */
 
@@ -75,9 +76,16 @@ int cli_error(const char *format, ...)
 	return CLI_FAILED;
 }
 
+void cli_quiet(void)
+{
+	quiet = true;
+}
+
 void cli_note(const char *format, ...)
 {
 	va_list arguments;
+	if (quiet)
+		return;
 	va_start(arguments, format);
 	say(format, arguments);
 	va_end(arguments);

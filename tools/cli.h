@@ -33,6 +33,8 @@ int cli_usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)
 int cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same without a verdict, for notes and warnings. */
 void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* No notes from now on. */
+void cli_quiet(void);
 /* Exit code for a negative errno code. */
 int cli_exit_code(int error);
 /* Flushes stdout. 0; 1 when its reader has gone, or a signal came that this tool handles (end

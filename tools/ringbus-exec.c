@@ -27,7 +27,7 @@ static void beside(char **argv)
 
 static int run_program(struct call *call)
 {
-	char program[] = PROGRAM;
+	char program[] = "ringbus"; /* so its messages name what was typed */
 	char **argv = calloc((size_t)call->all_argc + 2, sizeof *argv);
 	if (!argv)
 		return call_out_of_memory();

@@ -316,6 +316,8 @@ int verb_doctor(struct view *view)
 	}
 	d->event = view->operand_count > 2 ? view->operands[2] : NULL;
 	find_where(d);
+	if (view->verbose && d->where[0])
+		cli_note("looking at %s", d->where);
 	r = view->file ? ringbus_inspect_open_path(&view->inspect, view->file)
 		       : ringbus_inspect_open(&view->inspect, view->port, view->directory);
 	if (r < 0)

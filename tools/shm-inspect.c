@@ -36,27 +36,32 @@ static const struct verb {
 	unsigned takes;
 	int (*run)(struct view *view);
 	const char *more;
+	const char *example;
 } verbs[] = {
 	{"header", "", 0, "constants, sizes, service and control lock",
-	 COMMON | TAKES_WATCH | TAKES_COUNT | OPENS, verb_header, ""},
+	 COMMON | TAKES_WATCH | TAKES_COUNT | OPENS, verb_header, "", "header --file copy.bus"},
 	{"nodes", "", 0, "slots in use: state, process, traffic, drops by cause, handler", LISTS,
 	 verb_nodes,
 	 "Drops by cause: LOSSY not sent to lossy subscribers without room; GONE receivers that\n"
 	 "had left; UNWANTED received, but nothing here wanted it. FOR: how long the handler "
-	 "runs.\n"},
+	 "runs.\n",
+	 "nodes --watch --sort RECEIVED"},
 	{"events", "", 0, "events: owner, members, subscribers", LISTS, verb_events,
-	 "MEMBERS may emit (MULTI), DELIVER get messages, LOSSY-TO never hold an emitter back.\n"},
+	 "MEMBERS may emit (MULTI), DELIVER get messages, LOSSY-TO never hold an emitter back.\n",
+	 "events --filter news"},
 	{"rings", "", 0, "rings: traffic, filling, high-water mark, drops, wakes", LISTS,
 	 verb_rings,
 	 "WAITS: at least so old is the oldest unread message that has a time stamp (one in 64\n"
-	 "has). FULL counts sends that found no room, FULL-FOR since when there is none.\n"},
+	 "has). FULL counts sends that found no room, FULL-FOR since when there is none.\n",
+	 "rings --sort UNREAD --long"},
 	{"pools", "", 0, "payload memory: chunks queued and borrowed, and by whom", LISTS,
-	 verb_pools, "The second table says who holds whose chunks.\n"},
+	 verb_pools, "The second table says who holds whose chunks.\n", "pools --json"},
 	{"latency", "", 0, "times of messages: in the ring, until awake, in the handler", LISTS,
 	 verb_latency,
 	 "QUEUE is from publication (or from when the receiver woke) until it took the message;\n"
 	 "WAKE from publication until a sleeping receiver was awake; HANDLER in its handler.\n"
-	 "One message in 64 is timed. With --watch: of the time between two looks.\n"},
+	 "One message in 64 is timed. With --watch: of the time between two looks.\n",
+	 "latency --watch 5"},
 	{"tap", "", 0, "messages as they pass, and those that still stand in the rings",
 	 SHOWS | TAKES_COUNT | TAKES_TIMEOUT | TAKES_NEW, verb_tap,
 	 "Takes no slot and slows nobody. Rings are not cleared when they are read, so what\n"
@@ -64,30 +69,34 @@ static const struct verb {
 	 "there. A time is exact where a message has a stamp (one in 64), else it is an interval,\n"
 	 "from the message stamped before it to the one after it, or to the look that found it.\n"
 	 "\"overwritten\" says how much of a ring was gone before it could be read; \"doubtful\"\n"
-	 "that its sender may have been writing over it.\n"},
+	 "that its sender may have been writing over it.\n",
+	 "tap --to reader --event news --timeout 10"},
 	{"last", "[N]", 1, "the last N messages of each pair (1), before a crash, for example",
-	 SHOWS, verb_last, "As tap, newest of each ring only.\n"},
+	 SHOWS, verb_last, "As tap, newest of each ring only.\n",
+	 "last 10 --from writer --format hex"},
 	{"doctor", "[A B [EVENT]]", 3, "why A's messages (of EVENT) do not reach B",
 	 COMMON | TAKES_ROOT, verb_doctor,
 	 "A and B are names, process ids, slots or SLOT:GENERATION. One verdict, its evidence,\n"
 	 "and what to do. Without A and B: the worst that is wrong with the bus and around it.\n"
-	 "Exit status: 0 nothing stands in the way, 1 something does, 3 no such bus.\n"},
+	 "Exit status: 0 nothing stands in the way, 1 something does, 3 no such bus.\n",
+	 "doctor writer reader news"},
 	{"top", "", 0, "live view of nodes and rings on the whole screen",
 	 TAKES_BUS | TAKES_WATCH | TAKES_COUNT | OPENS, verb_top,
 	 "Keys: q quit, n nodes, r rings, b both, s next column to sort by, R the other way\n"
-	 "round, / filter, space pause, + and - interval, ? help.\n"},
+	 "round, / filter, space pause, + and - interval, ? help.\n",
+	 "top --watch 0.5"},
 	{"check", "", 0, "check all invariants, one finding a line", COMMON | OPENS, verb_check,
-	 "Exit status: 0 no finding of severity error, 1 some.\n"},
+	 "Exit status: 0 no finding of severity error, 1 some.\n", "check --file copy.bus"},
 };
 
 static const struct verb list_verb =
 	{"buses",    "", 0, "the buses of this user", COMMON | TAKES_WATCH | TAKES_COUNT,
-	 verb_buses, ""};
+	 verb_buses, "", ""};
 
 enum {
 	LETTER_FILE = 1000,
 	LETTER_COLOUR,
-	LETTER_HELP,
+	LETTER_REVERSE,
 	LETTER_VERSION,
 	LETTER_FILTER,
 	LETTER_FROM,
@@ -110,7 +119,7 @@ static const struct tool_option {
 	 "directory of the bus (else the first with this port)"},
 	{LETTER_FILE, "file", "PATH", TAKES_BUS, "a region file, or a copy of one"},
 	{'s', "sort", "COLUMN", TAKES_TABLE, "order by a column: figures downwards, text upwards"},
-	{'r', "reverse", NULL, TAKES_TABLE, "the other way round"},
+	{LETTER_REVERSE, "reverse", NULL, TAKES_TABLE, "the other way round"},
 	{LETTER_FILTER, "filter", "WHAT", TAKES_TABLE,
 	 "rows with TEXT, COLUMN=TEXT, COLUMN>NUMBER, COLUMN<NUMBER"},
 	{'l', "long", NULL, TAKES_TABLE, "all columns"},
@@ -121,14 +130,19 @@ static const struct tool_option {
 	{LETTER_BYTES, "bytes", "SIZE", TAKES_PAYLOAD, "payload bytes to show (64, in JSON 1M)"},
 	{LETTER_FORMAT, "format", "FORMAT", TAKES_PAYLOAD, "payload as text, hex or none"},
 	{LETTER_NEW, "new", NULL, TAKES_NEW, "only what comes from now on"},
-	{'C', "count", "N", TAKES_COUNT, "end after N messages, or looks"},
+	{'C', "count", "N", TAKES_COUNT, "end after N messages, or after N looks with --watch"},
 	{'W', "timeout", "TIME", TAKES_TIMEOUT, "end after TIME: 2, 0.5 (seconds), 250ms, 5m"},
 	{LETTER_ROOT, "root", "DIR", TAKES_ROOT, "read the configuration of systemd below DIR"},
 	{'j', "json", NULL, TAKES_JSON, "JSON on standard output, a stream as one object a line"},
 	{LETTER_COLOUR, "color", "WHEN", 0, "auto, always or never"},
-	{LETTER_HELP, "help", NULL, 0, "this text"},
+	{'q', "quiet", NULL, 0, "no notes on standard error"},
+	{'v', "verbose", NULL, 0, "more notes on standard error"},
+	{'h', "help", NULL, 0, "this text"},
 	{LETTER_VERSION, "version", NULL, 0, "the version"},
 };
+
+/* What the user typed: "ringbus top" and "ringbus doctor" come here, too. */
+static const char *program = "shm-inspect";
 
 static void print_options(unsigned takes)
 {
@@ -152,22 +166,27 @@ static void print_options(unsigned takes)
 static int print_help(const struct verb *verb)
 {
 	if (verb != &list_verb) {
-		printf("Usage: shm-inspect %s [OPTION]...%s%s\n\n%s.\n%s%s\n", verb->name,
-		       *verb->operands ? " " : "", verb->operands, verb->help,
-		       *verb->more ? "\n" : "", verb->more);
+		printf("Usage: %s %s [OPTION]...%s%s\n%c%s.\n%s%s\nOptions:\n", program, verb->name,
+		       *verb->operands ? " " : "", verb->operands, verb->help[0] & ~0x20,
+		       verb->help + 1, *verb->more ? "\n" : "", verb->more);
 		print_options(verb->takes);
+		printf("\nExamples:\n  $ %s %s\n", program, verb->example);
 		return CLI_OK;
 	}
-	puts("Usage: shm-inspect [VERB] [OPTION]...\n\n"
+	puts("Usage: shm-inspect [VERB] [OPTION]...\n"
 	     "Looks into a ringbus without joining it: live, dead, or a copied region file.\n"
-	     "Without a verb: the buses of this user.\n");
+	     "Without a verb: the buses of this user.\n\nVerbs:");
 	for (size_t i = 0; i < COUNT_OF(verbs); i++)
 		printf("  %-8s %s\n", verbs[i].name, verbs[i].help);
-	puts("");
+	puts("\nOptions:");
 	print_options(~0u);
-	puts("\n\"shm-inspect VERB --help\" lists what a verb understands.\n"
+	puts("\n\"shm-inspect VERB --help\" lists what a verb understands.\n\n"
 	     "Exit status: 0 done, 1 failed or findings of severity error, 2 usage, 3 no such "
-	     "bus,\n4 timed out.");
+	     "bus,\n4 timed out.\n\n"
+	     "Examples:\n"
+	     "  $ shm-inspect\n"
+	     "  $ shm-inspect rings --sort MESSAGES --watch\n"
+	     "  $ shm-inspect last 10 --file copy.bus");
 	return CLI_OK;
 }
 
@@ -206,8 +225,8 @@ void sleep_ns(uint64_t ns)
 
 /* ---- view ---- */
 
-/* What a list of nothing, or of zeros, comes from. */
-static void note_damage(const struct view *view)
+/* Also what a list of nothing, or of zeros, comes from. */
+static void note_state(const struct view *view)
 {
 	struct ringbus_inspect_header h;
 	if (ringbus_inspect_header(view->inspect, &h) < 0)
@@ -218,6 +237,9 @@ static void note_damage(const struct view *view)
 		cli_note("this region is cut off: the file has %" PRIu64 " of %" PRIu64
 			 " bytes that every bus has; the rest reads as 0",
 			 h.file_bytes, h.fixed_bytes);
+	if (view->verbose && h.valid)
+		cli_note("port %u, %s, service %s", h.port, bus_state(&h),
+			 h.service_running ? "runs" : "does not run");
 }
 
 int view_open(struct view *view)
@@ -232,7 +254,7 @@ int view_open(struct view *view)
 		cli_error("%s", *detail ? detail : ringbus_strerror(r));
 		return r;
 	}
-	note_damage(view);
+	note_state(view);
 	return 0;
 }
 
@@ -313,9 +335,9 @@ static int take_value(struct view *view, int letter)
 			return cli_usage_error("\"%s\" is not a port (1 to 65535)", optarg);
 		return -1;
 	case 'C':
-		if (!cli_parse_u64(optarg, 1, NEVER - 1, &view->count))
-			return cli_usage_error("\"%s\" is not a number above 0", optarg);
-		return -1;
+		if (!cli_parse_u64(optarg, 0, NEVER - 1, &view->count))
+			return cli_usage_error("\"%s\" is not a number", optarg);
+		return view->count ? -1 : cli_usage_error("--count must be at least 1");
 	case 'W':
 		if (!cli_parse_duration(optarg, &view->timeout_ns))
 			return cli_usage_error("\"%s\" is not a time (2, 0.5, 250ms, 5m)", optarg);
@@ -326,12 +348,10 @@ static int take_value(struct view *view, int letter)
 		return -1;
 	case LETTER_FORMAT:
 		return take_format(view);
-	case LETTER_COLOUR:
+	default: /* LETTER_COLOUR */
 		if (!cli_colour_set(optarg))
 			return cli_usage_error("--color is auto, always or never");
 		return -1;
-	default:
-		return cli_usage_error("unknown option, or one without its argument");
 	}
 }
 
@@ -343,12 +363,19 @@ static int take_option(struct view *view, int letter)
 		const char **text;
 		bool *flag;
 	} simple[] = {
-		{'d', &view->directory, NULL},	  {LETTER_FILE, &view->file, NULL},
-		{'s', &view->sort, NULL},	  {LETTER_FILTER, &view->filter, NULL},
-		{LETTER_FROM, &view->from, NULL}, {LETTER_TO, &view->to, NULL},
-		{'e', &view->event, NULL},	  {LETTER_ROOT, &view->root, NULL},
-		{'j', NULL, &view->json},	  {'r', NULL, &view->reverse},
-		{'l', NULL, &view->wide},	  {LETTER_NEW, NULL, &view->only_new},
+		{'d', &view->directory, NULL},
+		{LETTER_FILE, &view->file, NULL},
+		{'s', &view->sort, NULL},
+		{LETTER_FILTER, &view->filter, NULL},
+		{LETTER_FROM, &view->from, NULL},
+		{LETTER_TO, &view->to, NULL},
+		{'e', &view->event, NULL},
+		{LETTER_ROOT, &view->root, NULL},
+		{'j', NULL, &view->json},
+		{LETTER_REVERSE, NULL, &view->reverse},
+		{'v', NULL, &view->verbose},
+		{'l', NULL, &view->wide},
+		{LETTER_NEW, NULL, &view->only_new},
 	};
 	for (size_t i = 0; i < COUNT_OF(simple); i++) {
 		if (simple[i].letter != letter)
@@ -372,6 +399,7 @@ static const struct tool_option *option_of(int letter)
 
 static void fill_getopt(struct option *list, char *letters)
 {
+	*letters++ = ':';
 	for (size_t i = 0; i < COUNT_OF(tool_options); i++) {
 		const struct tool_option *o = &tool_options[i];
 		int has = !o->argument		  ? no_argument
@@ -394,19 +422,32 @@ struct given {
 	size_t count;
 };
 
+static int wrong_option(char **argv, bool known)
+{
+	char letter[] = {'-', (char)optopt, 0};
+	/* of a cluster, -ab, the word may not be over */
+	const char *text = optopt > 0 && optopt < 256 ? letter : argv[optind - 1];
+	return known ? cli_usage_error("%s needs an argument", text)
+		     : cli_usage_error("wrong option %s", text);
+}
+
 static int parse(struct view *view, int argc, char **argv, struct given *given)
 {
 	struct option list[COUNT_OF(tool_options) + 1];
-	char letters[3 * COUNT_OF(tool_options) + 1];
+	char letters[3 * COUNT_OF(tool_options) + 2];
 	int letter;
 	fill_getopt(list, letters);
 	opterr = 0;
 	while ((letter = getopt_long(argc, argv, letters, list, NULL)) != -1) {
 		int status = -1;
-		if (letter == LETTER_HELP) {
+		if (letter == ':' || letter == '?') {
+			status = wrong_option(argv, letter == ':');
+		} else if (letter == 'h') {
 			given->help = true;
+		} else if (letter == 'q') {
+			cli_quiet();
 		} else if (letter == LETTER_VERSION) {
-			printf("shm-inspect %s\n", ringbus_version());
+			printf("%s %s\n", program, ringbus_version());
 			return CLI_OK;
 		} else {
 			status = letter == 'w' ? take_watch(view, argv, argc)
@@ -426,8 +467,11 @@ static int check_given(const struct view *view, const struct verb *verb, const s
 	for (size_t i = 0; i < given->count; i++) {
 		const struct tool_option *o = given->options[i];
 		if (o && o->takes && !(o->takes & verb->takes))
-			return cli_usage_error("%s does not take --%s", verb->name, o->name);
+			return cli_usage_error("wrong option --%s", o->name);
 	}
+	if (view->count != NEVER && verb->takes & TAKES_WATCH && !view->watch &&
+	    verb->run != verb_top)
+		return cli_usage_error("--count goes with --watch");
 	if (view->file && (view->port || view->directory))
 		return cli_usage_error("--file goes without --port and --directory");
 	if (view->operand_count > verb->operands_max)
@@ -485,6 +529,15 @@ static const struct verb *find_verb(const char *name)
 	return NULL;
 }
 
+/* The verb is known before the options are: what is wrong with one of them names it. */
+static const char *likely_verb(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		if (find_verb(argv[i]))
+			return argv[i];
+	return NULL;
+}
+
 int main(int argc, char **argv)
 {
 	struct view view = {.interval_ns = 1000000000,
@@ -495,15 +548,18 @@ int main(int argc, char **argv)
 	const struct verb *verb = &list_verb;
 	struct given given = {.count = 0};
 	int status;
-	cli_start("shm-inspect", NULL);
+	if (argc > 0 && strcmp(argv[0], "ringbus") == 0)
+		program = argv[0];
+	cli_start(program, likely_verb(argc, argv));
 	status = parse(&view, argc, argv, &given);
 	if (status >= 0)
 		return cli_finish(status);
+	cli_start(program, NULL);
 	if (optind < argc) {
 		verb = find_verb(argv[optind]);
 		if (!verb)
 			return cli_usage_error("there is no verb \"%s\"", argv[optind]);
-		cli_start("shm-inspect", verb->name);
+		cli_start(program, verb->name);
 		optind++;
 	}
 	if (given.help)

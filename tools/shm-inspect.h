@@ -20,6 +20,7 @@ struct view {
 	const char *directory;
 	const char *file;
 	bool json;
+	bool verbose;
 	struct ringbus_inspect *inspect; /* NULL for the verbs "buses" and "doctor" */
 	struct cli_json out;
 	/* tables */
