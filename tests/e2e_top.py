@@ -97,7 +97,10 @@ class Screen:
 
 
 class Terminal:
-    def __init__(self, bus, columns, rows, command=("shm-inspect", "top", "-w", "0.2")):
+    def __init__(self, bus, columns, rows, command=("shm-inspect", "top", "-w", "0.2"), kind="xterm"):
+        bus.env.pop("TERM", None)
+        if kind is not None:
+            bus.env["TERM"] = kind
         self.master, self.slave = pty.openpty()
         self.screen = Screen(columns, rows)
         self.size(columns, rows)
@@ -178,7 +181,9 @@ def each_size_is_filled_and_no_wider(bus):
         def test(terminal):
             terminal.shows("port %d" % bus.port, "SLOT", "NAME", "FILL", "RECEIVER", "QUEUE50", "500", "q quit")
             lines = terminal.screen.lines()
-            assert lines[-1].startswith("q quit") and lines[-1].endswith("?"), lines[-1]
+            assert lines[-1].startswith("? help  q quit"), lines[-1]
+            if columns >= 80:
+                assert lines[0].endswith(" free") and lines[-1].endswith("space pause"), (lines[0], lines[-1])
             assert max(len(line) for line in lines) <= columns
             fill = [line for line in lines if "bert" in line and "anna" in line]
             assert len(fill) == 1 and "%" in fill[0], lines
@@ -197,7 +202,7 @@ def a_resize_is_followed(bus):
             terminal.screen.resize(columns, rows)
             terminal.size(columns, rows)  # the kernel sends SIGWINCH
             if columns >= 40:
-                terminal.until(lambda s: s.lines()[-1].startswith("q quit"), "the last line at %d" % rows)
+                terminal.until(lambda s: s.lines()[-1].startswith("? help"), "the last line at %d" % rows)
         terminal.shows("anna", "QUEUE50")
 
     on_terminal(bus, 80, 24, test)
@@ -365,6 +370,16 @@ def without_a_terminal_it_says_so(bus):
     assert result.returncode == 1 and b"needs a terminal" in result.stderr and not result.stdout, result
 
 
+def on_a_terminal_without_a_cursor_it_says_so(bus):
+    for kind in ("dumb", "", None):
+        terminal = Terminal(bus, 80, 24, kind=kind)
+        assert terminal.child.wait(LIMIT) == 1
+        terminal.read()
+        assert "needs a terminal" in terminal.screen.plain, (kind, terminal.screen.plain)
+        terminal.is_given_back()
+        terminal.close()
+
+
 TESTS = [
     each_size_is_filled_and_no_wider,
     a_resize_is_followed,
@@ -377,6 +392,7 @@ TESTS = [
     many_nodes_are_cut_and_counted,
     the_end_of_the_bus_is_shown,
     without_a_terminal_it_says_so,
+    on_a_terminal_without_a_cursor_it_says_so,
 ]
 
 if __name__ == "__main__":

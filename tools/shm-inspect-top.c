@@ -276,9 +276,9 @@ static void draw_head(const struct top *top)
 				    ? 0
 				    : top->now->nodes[i].received_rate;
 	}
-	snprintf(line, sizeof line,
-		 "ringbus port %u  %s  %s  %zu nodes  %zu rings  %s used, %s free", h->port,
-		 bus_state(h), h->service_running ? "service runs" : "no service",
+	/* fits into 80 columns, so what goes without saying is not said */
+	snprintf(line, sizeof line, "port %u  %s%s  %zu nodes  %zu rings  %s used  %s free",
+		 h->port, bus_state(h), !h->service_running ? "  no service" : "",
 		 top->now->node_count, top->now->ring_count,
 		 cli_format_size(size, sizeof size, h->memory_bytes),
 		 cli_format_size(left, sizeof left, h->fs_free_bytes));
@@ -330,8 +330,7 @@ static void draw(struct top *top)
 		draw_panel(top, &top->rings, top->of == VIEW_NODES ? 0 : body - nodes);
 	}
 	screen_line(CLI_DIM, false,
-		    "q quit  n nodes  r rings  b both  s sort  R reverse  / filter  space pause "
-		    " ?");
+		    "? help  q quit  n nodes  r rings  b both  s R sort  / filter  space pause");
 	screen_end();
 }
 
@@ -487,6 +486,12 @@ static int run(struct top *top)
 	}
 }
 
+/* Whether a terminal of this kind can place its cursor. */
+static bool can_address(const char *kind)
+{
+	return kind && *kind && strcmp(kind, "dumb") != 0;
+}
+
 int verb_top(struct view *view)
 {
 	struct top top = {.view = view};
@@ -494,7 +499,7 @@ int verb_top(struct view *view)
 	int r;
 	panel_init(&top.nodes, "nodes", node_shown, COUNT_OF(node_shown), "received_per_s");
 	panel_init(&top.rings, "rings", ring_shown, COUNT_OF(ring_shown), "messages_per_s");
-	if (screen_open() < 0)
+	if (!can_address(getenv("TERM")) || screen_open() < 0)
 		return cli_error("top needs a terminal; elsewhere use \"nodes --watch\" or "
 				 "\"rings --watch\"");
 	r = run(&top);
