@@ -1,4 +1,7 @@
 /* shm-inspect-doctor-around.c: what surrounds a bus: service, port, file system, systemd, seccomp.
+ *
+ * Whether io_uring is allowed is not looked at, for the library does not use it. What it does use
+ * and a sandbox may deny, futex, membarrier and pidfd_open, is tried.
  */
 #include "shm-inspect-doctor.h"
 
