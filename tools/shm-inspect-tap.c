@@ -30,6 +30,8 @@ struct ring {
 	uint64_t position;
 	uint64_t stamp_ns; /* of the newest message that had one */
 	uint64_t seen_ns;  /* its end was seen then */
+	bool has_gap;	   /* when what stood was shown: told as gone up to gap_end */
+	uint64_t gap_end;
 };
 
 struct run {
@@ -172,9 +174,11 @@ static int by_time(const void *a, const void *b)
 static void show_item(struct run *run, const struct item *item)
 {
 	struct tap *tap = &run->tap;
-	const struct ring *ring = &run->rings[item->link];
+	struct ring *ring = &run->rings[item->link];
 	struct ringbus_inspect_message m;
 	uint64_t position = item->position;
+	if (ring->has_gap && (int64_t)(position - ring->gap_end) < 0)
+		return;
 	if (ringbus_inspect_message_next(tap->view->inspect, ring->from, ring->to, &position, &m,
 					 tap->buffer, tap->bytes) <= 0)
 		return;
@@ -183,6 +187,12 @@ static void show_item(struct run *run, const struct item *item)
 						     .to = ring->to,
 						     .position = item->position,
 						     .state = RINGBUS_INSPECT_OVERWRITTEN};
+	}
+	if (m.skipped_bytes > 0) {
+		ring->has_gap = true;
+		ring->gap_end = m.position + m.skipped_bytes;
+		if ((int64_t)(ring->position - ring->gap_end) < 0)
+			ring->position = ring->gap_end;
 	}
 	tap_show(tap, &m, item->when);
 }
