@@ -107,6 +107,9 @@ def main(tests):
     """Runs each test on a fresh bus with a service; names from argv[2:] choose among them."""
     if len(sys.argv) < 2:
         sys.exit("usage: %s BUILD-DIRECTORY [TEST]..." % sys.argv[0])
+    unknown = set(sys.argv[2:]) - {test.__name__ for test in tests}
+    if unknown:
+        sys.exit("there is no test %s" % ", ".join(sorted(unknown)))
     failed = 0
     for test in tests:
         if sys.argv[2:] and test.__name__ not in sys.argv[2:]:
