@@ -2,7 +2,7 @@
  *
  * Sender and receiver take turns in batches that fit a ring, told apart by words that they share,
  * so that neither ever waits in the library: what is counted does not depend on time. ptrace(2)
- * counts what each of them asks of the kernel meanwhile.
+ * counts what each of them asks of the kernel meanwhile. Under valgrind it would count valgrind's.
  */
 #include "harness.h"
 
