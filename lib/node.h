@@ -117,7 +117,8 @@ struct ringbus_node {
 	struct pool pool;
 	bool pool_known;     /* taken over from the predecessor */
 	uint64_t sent_bytes; /* of all tx: chunks that receivers have not given back */
-	uint32_t fan;	     /* receivers of the last chunk */
+	uint32_t fan;	     /* receivers of the last chunk, and which */
+	uint64_t targets[LAYOUT_MASK_WORDS];
 	uint32_t pace_misses, pace_skips;
 	uint64_t widened_ns;		     /* when widen() looked last */
 	uint64_t holders[LAYOUT_MASK_WORDS]; /* receivers with outstanding descriptors, and some

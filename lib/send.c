@@ -165,6 +165,16 @@ rb_inline int add_target(struct shot *s, uint32_t slot, bool lossy)
 	return 0;
 }
 
+static void note_targets(const struct shot *s)
+{
+	uint64_t *targets = s->node->targets;
+
+	memset(targets, 0, sizeof(s->node->targets));
+	for (uint32_t i = 0; i < s->count; i++)
+		targets[s->to[i]->slot / 64] |= 1ull << s->to[i]->slot % 64;
+	s->node->fan = s->count;
+}
+
 static int take_chunk(struct shot *s)
 {
 	const struct send_payload *p = s->payload;
@@ -263,9 +273,10 @@ static rb_cold void count_drops(struct shot *s)
 rb_inline int fire(struct shot *s)
 {
 	if (s->pooled && s->count > 0) {
-		int r = take_chunk(s);
+		int r;
 
-		s->node->fan = s->count;
+		note_targets(s);
+		r = take_chunk(s);
 		if (r < 0)
 			return r;
 	}

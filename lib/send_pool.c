@@ -299,36 +299,32 @@ static void reclaim_all(struct ringbus_node *node)
 			send_pool_reclaim(node, node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)]);
 }
 
-/* What the receiver in the middle has not given back: half of the last chunk's receivers, or of
- * those that hold something if they are more, hold no more than this. *n: how many these are. */
-static uint64_t behind(const struct ringbus_node *node, uint64_t *n)
+/* What the receivers of the last chunk have not given back of all that they got, but for those that
+ * have more than `far`: they are away, and nobody waits for them here. *n: how many count. */
+static uint64_t behind(const struct ringbus_node *node, uint64_t far, uint64_t *n)
 {
-	uint64_t held[LAYOUT_NODES_MAX];
-	unsigned count = 0, middle;
+	uint64_t sum = 0;
 
+	*n = 0;
 	for (uint32_t w = 0; w < node->mask_words; w++) {
-		for (uint64_t m = node->holders[w]; m; m &= m - 1) {
-			const struct link_tx *tx = node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)];
-			unsigned at = count;
+		for (uint64_t m = node->targets[w]; m; m &= m - 1) {
+			uint64_t held = node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)]->sent_bytes;
 
-			if (tx->sent_count == 0)
+			if (held > far)
 				continue;
-			for (count++; at > 0 && held[at - 1] > tx->sent_bytes; at--)
-				held[at] = held[at - 1];
-			held[at] = tx->sent_bytes;
+			sum += held;
+			++*n;
 		}
 	}
-	*n = rb_max(1, rb_max(count, node->fan));
-	middle = (unsigned)(*n - 1) / 2 + count;
-	return middle < *n ? 0 : held[middle - *n];
+	return sum;
 }
 
 /* With more in flight than the caches hold, every payload goes through memory. A sender that is so
- * far ahead of its receivers waits a moment for them, then takes a chunk that caches still have;
- * only while that helps. Once it is further ahead (they were away for a while) two payloads read
- * let one go, until it is back. Those that are far behind the others do not count: nobody waits for
- * them here. */
+ * far ahead of its receivers together waits a moment for them, then takes a chunk that caches still
+ * have; only while that helps. Once it is further ahead (they were away for a while) two payloads
+ * read let one go, until it is back. */
 #define PACE_BYTES (8u << 20) /* of all receivers together */
+#define PACE_FAR 4u	      /* times its part of that: a receiver is away */
 #define PACE_SIZE_MIN 16384u  /* bytes of payload */
 #define PACE_NS 50000u
 #define PACE_MISSES_MAX 4u
@@ -336,13 +332,14 @@ static uint64_t behind(const struct ringbus_node *node, uint64_t *n)
 
 static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
 {
-	uint64_t n, ahead = behind(node, &n), each = pool_cost_of(&node->pool, size);
-	uint64_t limit = each * rb_max(2, PACE_BYTES / (n * size));
+	uint64_t one = pool_cost_of(&node->pool, size);
+	uint64_t part = one * rb_max(2, PACE_BYTES / (rb_max(1, node->fan) * size));
+	uint64_t n, ahead = behind(node, PACE_FAR * part, &n), limit = n * part;
 	uint64_t end, now_ahead;
 
-	if (ahead + each <= limit)
+	if (ahead + n * one <= limit)
 		return;
-	limit = rb_max(limit, ahead - each);
+	limit = rb_max(limit, ahead - n * one);
 	if (node->pace_misses >= PACE_MISSES_MAX && ++node->pace_skips % PACE_RETRY != 0)
 		return;
 	end = rb_now_ns() + PACE_NS;
@@ -350,8 +347,8 @@ static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
 		for (unsigned i = 0; i < 16; i++)
 			cpu_pause();
 		reclaim_all(node);
-		now_ahead = behind(node, &n);
-	} while (now_ahead + each > limit && rb_now_ns() < end);
+		now_ahead = behind(node, PACE_FAR * part, &n);
+	} while (now_ahead + n * one > limit && rb_now_ns() < end);
 	node->pace_misses = now_ahead < ahead ? 0 : node->pace_misses + 1;
 }
 
@@ -367,13 +364,13 @@ static rb_noinline void widen(struct ringbus_node *node, uint64_t size)
 {
 	uint64_t now = rb_now_ns(), since = now - node->widened_ns;
 	uint64_t most = rb_min(node->pool.limit_bytes / 4, WIDEN_BYTES);
-	uint64_t n, ahead = behind(node, &n);
+	uint64_t n, ahead = behind(node, UINT64_MAX, &n);
 	struct pool_place place = {0};
 
 	node->pool.hot = 0;
 	node->widened_ns = now;
 	pool_plan(&node->pool, size, &place);
-	if (since > WIDEN_NS || ahead <= pool_cost_of(&node->pool, size) ||
+	if (since > WIDEN_NS || ahead <= n * pool_cost_of(&node->pool, size) ||
 	    pool_unused_entry(&node->pool) < 0 ||
 	    node->pool.payload_bytes + pool_place_payload(&place) > most)
 		return;
