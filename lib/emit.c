@@ -352,3 +352,15 @@ int ringbus_node_trim(struct ringbus_node *node)
 
 	return r < 0 ? r : send_trim(node);
 }
+
+void send_count(const struct ringbus_node *node, uint64_t *messages, uint64_t *bytes)
+{
+	for (uint32_t i = 0; i < node->region->g.nodes; i++) {
+		const struct link_tx *tx = node->tx[i];
+
+		if (!tx)
+			continue;
+		*messages += shm_load_relaxed(&tx->ring.ctl->messages); /* relaxed: counter */
+		*bytes += shm_load_relaxed(&tx->ring.ctl->bytes);	/* relaxed: counter */
+	}
+}

@@ -285,6 +285,8 @@ int send_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan,
 void send_loan_cancel(struct ringbus_loan *loan);
 void send_held_back_by(uint32_t slot, uint64_t word);
 int send_trim(struct ringbus_node *node);
+
+/* emit.c */
 /* Messages and bytes sent since we joined. */
 void send_count(const struct ringbus_node *node, uint64_t *messages, uint64_t *bytes);
 

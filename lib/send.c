@@ -584,18 +584,6 @@ void send_loan_cancel(struct ringbus_loan *loan)
 	pthread_mutex_unlock(&node->send_lock);
 }
 
-void send_count(const struct ringbus_node *node, uint64_t *messages, uint64_t *bytes)
-{
-	for (uint32_t i = 0; i < node->region->g.nodes; i++) {
-		const struct link_tx *tx = node->tx[i];
-
-		if (!tx)
-			continue;
-		*messages += shm_load_relaxed(&tx->ring.ctl->messages); /* relaxed: counter */
-		*bytes += shm_load_relaxed(&tx->ring.ctl->bytes);	/* relaxed: counter */
-	}
-}
-
 int send_trim(struct ringbus_node *node)
 {
 	int r;
