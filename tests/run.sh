@@ -79,7 +79,7 @@ asan() {
 # has an exit code of its own, for 1 is a verdict.
 asan_tools() {
 	damages=60
-	[ "$mode" != full ] || damages=10000
+	[ "$mode" != full ] || damages=500
 	export ASAN_OPTIONS=detect_stack_use_after_return=1:exitcode=99
 	export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:exitcode=99
 	RINGBUS_DAMAGES=$damages run build-tests-asan asan-damage e2e_inspect --timeout-multiplier 20 --test-args \
