@@ -121,6 +121,7 @@ struct ringbus_node {
 	uint64_t targets[LAYOUT_MASK_WORDS];
 	uint32_t pace_misses, pace_skips;
 	uint64_t widened_ns;		     /* when widen() looked last */
+	uint64_t widened_received;	     /* messages received by then */
 	uint64_t holders[LAYOUT_MASK_WORDS]; /* receivers with outstanding descriptors, and some
 						without */
 	bool unfenced, must_fence;

@@ -354,8 +354,8 @@ static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
 
 /* The chunks of a stream that its receivers read at once are few, and go round so fast that they
  * are still in the receivers' caches when they are written again (cooled() in pool.c). So while a
- * stream takes many such, the pool becomes wider (64 KiB payloads: 12 against 29 GB/s). A stream
- * has something in flight; who waits for an answer each time has not. */
+ * stream takes many such, the pool becomes wider (64 KiB payloads: 12 against 29 GB/s). Who gets an
+ * answer to every other one at least sends no stream: its one chunk serves it best. */
 #define WIDEN_TAKES 64u
 #define WIDEN_NS (20 * RB_MS)
 #define WIDEN_BYTES (10u << 20)
@@ -364,14 +364,15 @@ static rb_noinline void widen(struct ringbus_node *node, uint64_t size)
 {
 	uint64_t now = rb_now_ns(), since = now - node->widened_ns;
 	uint64_t most = rb_min(node->pool.limit_bytes / 4, WIDEN_BYTES);
-	uint64_t n, ahead = behind(node, UINT64_MAX, &n);
+	uint64_t received = shm_load_relaxed(&node->own->received); /* relaxed: counter */
+	uint64_t answers = received - node->widened_received;
 	struct pool_place place = {0};
 
 	node->pool.hot = 0;
 	node->widened_ns = now;
+	node->widened_received = received;
 	pool_plan(&node->pool, size, &place);
-	if (since > WIDEN_NS || ahead <= n * pool_cost_of(&node->pool, size) ||
-	    pool_unused_entry(&node->pool) < 0 ||
+	if (since > WIDEN_NS || answers >= WIDEN_TAKES / 2 || pool_unused_entry(&node->pool) < 0 ||
 	    node->pool.payload_bytes + pool_place_payload(&place) > most)
 		return;
 	grow(node, size, 0); /* or not: somebody holds the lock, or there is no space */
