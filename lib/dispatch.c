@@ -72,6 +72,7 @@ static void give_pooled(struct link_rx *rx, struct ringbus_node *node, uint64_t 
 {
 	bool tell;
 
+	node->large |= bytes >= STREAM_SIZE_MAX;
 	rx->untold_bytes += bytes;
 	tell = rx->untold_bytes >= rb_min(TELL_BYTES, node->region->g.pool_bytes / 16) ||
 	       !ring_rx_has_word(&rx->ring);
@@ -431,7 +432,8 @@ rb_inline unsigned drain_streams(struct ringbus_node *node, unsigned limit)
 		if (node->idle_turns < LOOK_ON_TURNS && node->hot - 1 < LOOK_ON_RINGS)
 			n = look_on(node, limit);
 	}
-	node->streak = n > 0 ? node->streak + n : 0;
+	node->streak = n > 0 && !node->large ? node->streak + n : 0;
+	node->large = false;
 	node->idle_turns = n > 0 ? 0 : node->idle_turns + 1;
 	return n;
 }

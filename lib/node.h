@@ -149,7 +149,8 @@ struct ringbus_node {
 	uint64_t woke_ns;   /* when we last came out of a sleep */
 	uint64_t pulled_ns; /* when the message given by ringbus_next() was taken; 0: not timed */
 	uint32_t empty_turns;
-	uint32_t streak;     /* messages since the last empty turn */
+	uint32_t streak; /* messages since the last empty turn */
+	bool large;	 /* there was one in this turn with so large a payload that it is none */
 	uint32_t idle_turns; /* empty turns since the last message */
 	uint32_t stream_misses, stream_skips;
 	uint32_t empty_polls;	  /* since the last wait */
@@ -311,7 +312,8 @@ int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns);
 bool dispatch_pending(struct ringbus_node *node);
 /* For a sleeper that stored ASLEEP: puts the fence into unfenced senders. */
 void dispatch_fence_senders(struct ringbus_node *node);
-#define STREAM_MIN 8u /* messages without an empty turn between them: a stream */
+#define STREAM_MIN 8u	       /* messages without an empty turn between them: a stream */
+#define STREAM_SIZE_MAX 16384u /* bytes of payload: who writes more needs no time to get ahead */
 /* A stream is dry: stays away from its ring for a moment, if that pays. yields: lets other
  * processes run meanwhile. The caller looks again and sets stream_misses. */
 bool wait_for_stream(struct ringbus_node *node, bool yields);
