@@ -299,23 +299,15 @@ static void reclaim_all(struct ringbus_node *node)
 			send_pool_reclaim(node, node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)]);
 }
 
-/* What the receivers of the last chunk have not given back of all that they got, but for those that
- * have more than `far`: they are away, and nobody waits for them here. *n: how many count. */
-static uint64_t behind(const struct ringbus_node *node, uint64_t far, uint64_t *n)
+/* What the receivers of the last chunk have not given back of all that they got; not those that
+ * were passed over because they are lossy and had too much. */
+static uint64_t behind(const struct ringbus_node *node)
 {
 	uint64_t sum = 0;
 
-	*n = 0;
-	for (uint32_t w = 0; w < node->mask_words; w++) {
-		for (uint64_t m = node->targets[w]; m; m &= m - 1) {
-			uint64_t held = node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)]->sent_bytes;
-
-			if (held > far)
-				continue;
-			sum += held;
-			++*n;
-		}
-	}
+	for (uint32_t w = 0; w < node->mask_words; w++)
+		for (uint64_t m = node->targets[w]; m; m &= m - 1)
+			sum += node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)]->sent_bytes;
 	return sum;
 }
 
@@ -324,7 +316,6 @@ static uint64_t behind(const struct ringbus_node *node, uint64_t far, uint64_t *
  * have; only while that helps. Once it is further ahead (they were away for a while) two payloads
  * read let one go, until it is back. */
 #define PACE_BYTES (8u << 20) /* of all receivers together */
-#define PACE_FAR 4u	      /* times its part of that: a receiver is away */
 #define PACE_SIZE_MIN 16384u  /* bytes of payload */
 #define PACE_NS 50000u
 #define PACE_MISSES_MAX 4u
@@ -332,14 +323,13 @@ static uint64_t behind(const struct ringbus_node *node, uint64_t far, uint64_t *
 
 static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
 {
-	uint64_t one = pool_cost_of(&node->pool, size);
-	uint64_t part = one * rb_max(2, PACE_BYTES / (rb_max(1, node->fan) * size));
-	uint64_t n, ahead = behind(node, PACE_FAR * part, &n), limit = n * part;
-	uint64_t end, now_ahead;
+	uint64_t n = rb_max(1, node->fan), each = n * pool_cost_of(&node->pool, size);
+	uint64_t limit = each * rb_max(2, PACE_BYTES / (n * size));
+	uint64_t ahead = behind(node), end, now_ahead;
 
-	if (ahead + n * one <= limit)
+	if (ahead + each <= limit)
 		return;
-	limit = rb_max(limit, ahead - n * one);
+	limit = rb_max(limit, ahead - each);
 	if (node->pace_misses >= PACE_MISSES_MAX && ++node->pace_skips % PACE_RETRY != 0)
 		return;
 	end = rb_now_ns() + PACE_NS;
@@ -347,8 +337,8 @@ static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
 		for (unsigned i = 0; i < 16; i++)
 			cpu_pause();
 		reclaim_all(node);
-		now_ahead = behind(node, PACE_FAR * part, &n);
-	} while (now_ahead + n * one > limit && rb_now_ns() < end);
+		now_ahead = behind(node);
+	} while (now_ahead + each > limit && rb_now_ns() < end);
 	node->pace_misses = now_ahead < ahead ? 0 : node->pace_misses + 1;
 }
 
