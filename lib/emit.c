@@ -103,6 +103,23 @@ rb_inline uint64_t receivers(const struct ringbus_event *e, uint32_t w)
 		for (uint64_t m_ = (masks)[w_]; m_; m_ &= m_ - 1) \
 			if (((tx) = (node)->tx[w_ * 64 + (uint32_t)__builtin_ctzll(m_)]), true)
 
+/* The one receiver, if there is just one and we know it. */
+rb_inline struct link_tx *only_receiver(const struct ringbus_node *node, const uint64_t *masks)
+{
+	struct link_tx *tx = NULL;
+
+	for (uint32_t w = 0; w < node->mask_words; w++) {
+		if (!masks[w])
+			continue;
+		if (tx || masks[w] & (masks[w] - 1))
+			return NULL;
+		tx = node->tx[w * 64 + (uint32_t)__builtin_ctzll(masks[w])];
+		if (!tx)
+			return NULL;
+	}
+	return tx;
+}
+
 /* To any number; `first` is the first word of the one snapshot of the mask. */
 static rb_noinline int send_many(struct ringbus_event *e, uint64_t first, const void *data,
 				 size_t size)
@@ -114,6 +131,9 @@ static rb_noinline int send_many(struct ringbus_event *e, uint64_t first, const 
 
 	for (uint32_t w = 1; w < node->mask_words; w++)
 		masks[w] = receivers(e, w);
+	tx = only_receiver(node, masks);
+	if (tx)
+		return send_one(node, tx, RECORD_EVENT, e->record_id, data, size, 1);
 	FOR_RECEIVERS(node, masks, tx)
 	{
 		if (!is_ready(tx, size))

@@ -198,6 +198,7 @@ static void walk_records(struct walk *w,
 
 static void read_tx(struct ringbus_inspect *in, struct ringbus_inspect_ring *ring)
 {
+	uint64_t word = inspect_slot_word(in, ring->from);
 	struct layout_ring_tx tx;
 
 	inspect_read(in, ring->offset, &tx, sizeof(tx));
@@ -206,6 +207,9 @@ static void read_tx(struct ringbus_inspect *in, struct ringbus_inspect_ring *rin
 	ring->start = inspect_word(&tx.start);
 	ring->lost = inspect_word(&tx.lost);
 	ring->drops = inspect_word(&tx.drops);
+	/* a new owner of the slot who has not sent yet has counted nothing */
+	if (slot_state(word) != SLOT_FREE && inspect_word(&tx.owner) != slot_generation(word))
+		return;
 	ring->messages = inspect_word(&tx.messages);
 	ring->bytes = inspect_word(&tx.bytes);
 	ring->high_water = inspect_word(&tx.high_water);

@@ -164,6 +164,7 @@ static void put_ring(struct image *i)
 	i->tail = p;
 	set(&rx(i)->head, HEAD);
 	set(&tx(i)->hint, i->tail);
+	set(&tx(i)->owner, 3); /* alpha */
 	set(&tx(i)->messages, 30);
 	set(&tx(i)->drops, 2);
 	set(&tx(i)->wakes, 9);

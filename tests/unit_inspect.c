@@ -162,6 +162,25 @@ static void rings_are_walked_across_the_end_to_the_tail(void **state)
 	image_drop(&i);
 }
 
+static void what_a_former_owner_counted_is_not_told_of_the_present_one(void **state)
+{
+	struct ringbus_inspect *in;
+	struct ringbus_inspect_ring g;
+	struct image i;
+	uint32_t cursor = 0;
+
+	(void)state;
+	image_build(&i);
+	set(&tx(&i)->owner, 2);
+	in = image_open(&i);
+	assert_int_equal(ringbus_inspect_ring_next(in, &cursor, &g), 1);
+	assert_int_equal(g.messages, 0);
+	assert_int_equal(g.wakes, 0);
+	assert_int_equal(g.drops, 2); /* of the ring */
+	ringbus_inspect_close(in);
+	image_drop(&i);
+}
+
 static void a_ring_goes_on_at_the_start_of_an_answered_resync(void **state)
 {
 	struct ringbus_inspect_ring g;
@@ -552,6 +571,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(nodes_are_decoded),
 		cmocka_unit_test(events_are_decoded),
 		cmocka_unit_test(rings_are_walked_across_the_end_to_the_tail),
+		cmocka_unit_test(what_a_former_owner_counted_is_not_told_of_the_present_one),
 		cmocka_unit_test(a_ring_goes_on_at_the_start_of_an_answered_resync),
 		cmocka_unit_test(a_ring_full_to_the_last_word_is_sound_and_one_word_more_is_not),
 		cmocka_unit_test(pools_tell_what_is_queued_and_borrowed_by_whom),
