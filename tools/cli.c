@@ -115,6 +115,15 @@ static bool reader_gone(void)
 	return poll(&out, 1, 0) == 1 && (out.revents & POLLERR);
 }
 
+bool cli_written(void)
+{
+	if (!ferror(stdout))
+		return true;
+	if (write_error == 0)
+		write_error = errno;
+	return false;
+}
+
 int cli_flush(void)
 {
 	static int outcome; /* of the first failure: it is told once */

@@ -37,6 +37,9 @@ void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void cli_quiet(void);
 /* Exit code for a negative errno code. */
 int cli_exit_code(int error);
+/* After writing to stdout, with errno 0 before: whether it went well. The cause is kept for
+ * cli_flush(). */
+bool cli_written(void);
 /* Flushes stdout. 0; 1 when its reader has gone, or a signal came that this tool handles (end
  * quietly); or a negative errno code after having said so. */
 int cli_flush(void);

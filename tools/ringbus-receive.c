@@ -233,9 +233,10 @@ static int sink_take(struct sink *sink, const struct ringbus_message *message)
 		answer(sink, message);
 		return 0;
 	}
+	errno = 0;
 	if (!sink_write(sink, message))
 		return -ENOMEM;
-	return ferror(stdout) ? -EPIPE : 0;
+	return cli_written() ? 0 : -EPIPE;
 }
 
 static int sink_run(struct sink *sink)
