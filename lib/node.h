@@ -312,6 +312,8 @@ int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns);
 bool dispatch_pending(struct ringbus_node *node);
 /* For a sleeper that stored ASLEEP: puts the fence into unfenced senders. */
 void dispatch_fence_senders(struct ringbus_node *node);
+/* A sleep ended by the safety wake. came: there was something, so nobody had woken us. */
+void wait_safety_woke(struct ringbus_node *node, bool came);
 #define STREAM_MIN 8u	       /* messages without an empty turn between them: a stream */
 #define STREAM_SIZE_MAX 16384u /* bytes of payload: who writes more needs no time to get ahead */
 /* A stream is dry: stays away from its ring for a moment, if that pays. yields: lets other

@@ -124,9 +124,7 @@ static void sleep_for_signal(struct ringbus_node *node, uint64_t deadline_ns)
 	if (r != -ETIMEDOUT) {
 		node->safety_ns = SAFETY_FIRST_NS;
 	} else if (bound < left) {
-		if (signal_pending(node))
-			shm_count(&node->own->safety_wakes, 1);
-		node->safety_ns = rb_min(node->safety_ns * 2, SAFETY_LAST_NS);
+		wait_safety_woke(node, signal_pending(node));
 	}
 }
 

@@ -161,11 +161,17 @@ static uint64_t sleep_bound(const struct ringbus_node *node, uint64_t deadline_n
 	return node->no_safety_wake ? left : rb_min(left, node->safety_ns);
 }
 
+void wait_safety_woke(struct ringbus_node *node, bool came)
+{
+	if (came)
+		shm_count(&node->own->safety_wakes, 1);
+	node->safety_ns = came ? SAFETY_FIRST_NS : rb_min(node->safety_ns * 2, SAFETY_LAST_NS);
+}
+
 static void woke_by_time(struct ringbus_node *node, uint64_t bound_ns)
 {
-	if (!node->no_safety_wake && bound_ns == node->safety_ns && dispatch_pending(node))
-		shm_count(&node->own->safety_wakes, 1);
-	node->safety_ns = rb_min(node->safety_ns * 2, SAFETY_LAST_NS);
+	if (!node->no_safety_wake && bound_ns == node->safety_ns)
+		wait_safety_woke(node, dispatch_pending(node));
 }
 
 /* 0: woken, or there was something before we slept; -ETIMEDOUT: by the deadline or the safety wake.

@@ -399,7 +399,7 @@ static void nobody_crashes_while_a_stranger_writes_into_the_region(void **state)
 				.events = 16,
 				.ring_bytes = 4096,
 				.pool_bytes = 64 << 10};
-	uint64_t rounds = harness_number("CHAOS_ROUNDS", 5000);
+	uint64_t rounds = harness_number("CHAOS_ROUNDS", 10000);
 	uint64_t first = harness_number("CHAOS_FIRST", 0), begin = harness_now_ns();
 
 	seed = harness_number("CHAOS_SEED", 1);

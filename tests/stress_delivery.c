@@ -2,7 +2,8 @@
  * and intact.
  *
  * STRESS_MESSAGES: messages of the whole program (default 1000000), spread over the scenarios.
- * STRESS_EACH: instead of that, messages of each sender in each scenario.
+ * STRESS_EACH: instead of that, messages of each sender in each scenario. STRESS_SMALL (90000000):
+ * messages of the scenarios with small payloads only, which go at the full rate.
  * Sizes and bytes follow from sender and sequence, so a lost, doubled, reordered or damaged message
  * is seen at once.
  */
@@ -14,6 +15,7 @@ enum way { BY_HANDLER, BY_POLL, BY_NEXT, BY_RECEIVE, BY_FD, WAYS };
 enum { READY, JOINED, GO, FINISH, ADDRESS = 32 };
 
 #define SCENARIOS 24
+#define SMALL_SCENARIOS 5
 
 static struct {
 	unsigned senders, receivers;
@@ -145,9 +147,10 @@ static void receiver_main(uint64_t index)
 	ringbus_node_close(node);
 }
 
+/* load.mix and load.messages are set. */
 static void run(unsigned senders, unsigned receivers, enum way way)
 {
-	uint64_t messages = harness_number("STRESS_MESSAGES", 1000000), began;
+	uint64_t began;
 	struct ringbus_event_options o = {.size = sizeof(o), .mode = RINGBUS_MULTI_EMISSION};
 	struct ringbus_event *event;
 	pid_t pid[16];
@@ -156,9 +159,6 @@ static void run(unsigned senders, unsigned receivers, enum way way)
 	load.senders = senders;
 	load.receivers = receivers;
 	load.way = way;
-	load.mix = (struct mix){.pooled_per_mille = 10, .max = PAYLOAD_MAX};
-	load.messages =
-		harness_number("STRESS_EACH", 1 + messages / SCENARIOS / (senders * receivers));
 	ok(ringbus_event_create(&event, node_open(), "load", &o));
 	for (unsigned i = 0; i < receivers; i++)
 		child_start(receiver_main, i);
@@ -178,10 +178,34 @@ static void run(unsigned senders, unsigned receivers, enum way way)
 		      (double)(harness_now_ns() - began) / 1e9);
 }
 
-#define SCENARIO(name, senders, receivers, way) \
-	static void name(void **state)          \
-	{                                       \
-		run(senders, receivers, way);   \
+static void run_mixed(unsigned senders, unsigned receivers, enum way way)
+{
+	uint64_t messages = harness_number("STRESS_MESSAGES", 1000000);
+
+	load.mix = (struct mix){.pooled_per_mille = 10, .max = PAYLOAD_MAX};
+	load.messages =
+		harness_number("STRESS_EACH", 1 + messages / SCENARIOS / (senders * receivers));
+	run(senders, receivers, way);
+}
+
+static void run_small(unsigned senders, unsigned receivers, enum way way)
+{
+	uint64_t messages = harness_number("STRESS_SMALL", 90000000);
+
+	load.mix = (struct mix){0};
+	load.messages = 1 + messages / SMALL_SCENARIOS / (senders * receivers);
+	run(senders, receivers, way);
+}
+
+#define SCENARIO(name, senders, receivers, way)     \
+	static void name(void **state)              \
+	{                                           \
+		run_mixed(senders, receivers, way); \
+	}
+#define SMALL(name, senders, receivers, way)        \
+	static void name(void **state)              \
+	{                                           \
+		run_small(senders, receivers, way); \
 	}
 #define SENDERS(n)                                                                 \
 	SCENARIO(n##_senders_to_one_by_handler_lose_nothing, N_##n, 1, BY_HANDLER) \
@@ -205,6 +229,11 @@ SCENARIO(one_sender_to_four_by_handler_loses_nothing, 1, 4, BY_HANDLER)
 SCENARIO(one_sender_to_four_by_next_loses_nothing, 1, 4, BY_NEXT)
 SCENARIO(four_senders_to_four_by_receive_lose_nothing, 4, 4, BY_RECEIVE)
 SCENARIO(four_senders_to_four_by_fd_lose_nothing, 4, 4, BY_FD)
+SMALL(small_payloads_of_one_sender_by_poll_are_all_there, 1, 1, BY_POLL)
+SMALL(small_payloads_of_one_sender_by_next_are_all_there, 1, 1, BY_NEXT)
+SMALL(small_payloads_of_one_sender_by_receive_are_all_there, 1, 1, BY_RECEIVE)
+SMALL(small_payloads_of_four_senders_by_poll_are_all_there, 4, 1, BY_POLL)
+SMALL(small_payloads_to_four_by_poll_are_all_there, 1, 4, BY_POLL)
 
 static const struct CMUnitTest tests[] = {
 	TESTS(two),
@@ -215,6 +244,11 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(one_sender_to_four_by_next_loses_nothing),
 	BUS_TEST(four_senders_to_four_by_receive_lose_nothing),
 	BUS_TEST(four_senders_to_four_by_fd_lose_nothing),
+	BUS_TEST(small_payloads_of_one_sender_by_poll_are_all_there),
+	BUS_TEST(small_payloads_of_one_sender_by_next_are_all_there),
+	BUS_TEST(small_payloads_of_one_sender_by_receive_are_all_there),
+	BUS_TEST(small_payloads_of_four_senders_by_poll_are_all_there),
+	BUS_TEST(small_payloads_to_four_by_poll_are_all_there),
 };
 
 HARNESS_MAIN("stress_delivery", tests)

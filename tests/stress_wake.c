@@ -1,7 +1,9 @@
 /* stress_wake.c: both sides sleep before each message and nothing but a wake-up brings them back: a
  * lost one hangs.
  *
- * No spinning, no safety wake. WAKE_ROUNDS: round trips of each test (default 100000).
+ * No spinning, no safety wake. WAKE_ROUNDS: round trips of each test (default 400000),
+ * ONE_CPU_ROUNDS (6000000): of each that has both on one processor, where they take turns at each
+ * of them.
  */
 #include "harness.h"
 
@@ -148,25 +150,36 @@ static void ping(uint64_t index)
 	leave(node);
 }
 
-static void run(enum way how, unsigned count, uint64_t share)
+static void run_rounds(const char *figure, enum way how, unsigned count, uint64_t wanted)
 {
 	uint64_t begin = harness_now_ns();
 
 	watchdog(900);
 	way = how;
 	peers = count;
-	rounds = 1 + harness_number("WAKE_ROUNDS", 100000) / share / count;
+	rounds = 1 + wanted / count;
 	child_start(pong, 0);
 	flag_wait(READY, 1);
 	for (unsigned i = 0; i < count; i++)
 		child_start(ping, i);
 	child_join_all();
-	ledger("sleeps", (double)flag_get(SLEEPS));
+	ledger(figure, (double)flag_get(SLEEPS));
 	/* several senders may each wake a receiver that is about to wake */
 	if (count == 1 && (how == BY_NEXT || how == BY_WAIT))
 		ledger("wakes-per-sleep", (double)flag_get(WAKES) / (double)flag_get(SLEEPS));
 	print_message("  %.2f us a round trip\n",
 		      (double)(harness_now_ns() - begin) / 1000 / (double)(rounds * count));
+}
+
+static void run(enum way how, unsigned count, uint64_t share)
+{
+	run_rounds("sleeps", how, count, harness_number("WAKE_ROUNDS", 400000) / share);
+}
+
+static void run_on_one_cpu(enum way how, unsigned count, uint64_t share)
+{
+	use_one_cpu();
+	run_rounds("sleeps-one-cpu", how, count, harness_number("ONE_CPU_ROUNDS", 6000000) / share);
 }
 
 static void no_wake_up_is_lost_between_two_sleeping_processes(void **state)
@@ -196,14 +209,12 @@ static void no_wake_up_is_lost_with_four_senders(void **state)
 
 static void on_one_cpu_no_wake_up_is_lost(void **state)
 {
-	use_one_cpu();
-	run(BY_NEXT, 1, 1);
+	run_on_one_cpu(BY_NEXT, 1, 1);
 }
 
 static void on_one_cpu_no_wake_up_is_lost_with_four_senders(void **state)
 {
-	use_one_cpu();
-	run(BY_NEXT, 4, 4);
+	run_on_one_cpu(BY_NEXT, 4, 4);
 }
 
 static void slow_reader(uint64_t unused)
@@ -233,7 +244,7 @@ static void no_wake_up_is_lost_by_a_sender_that_waits_for_room(void **state)
 
 	watchdog(900);
 	bus_serve(&spec);
-	rounds = harness_number("WAKE_ROUNDS", 100000);
+	rounds = harness_number("WAKE_ROUNDS", 400000);
 	event = single(node_open_with(&sleepy), "load");
 	child_start(slow_reader, 0);
 	flag_wait(READY, 1);
