@@ -41,8 +41,7 @@ rb_inline void event_read_end(void)
 
 rb_inline struct subscription *event_subscription(const struct ringbus_node *node, uint32_t index)
 {
-	return rb_likely(index < node->region->g.events) ? READ_POINTER(node->table[index])
-							 : NULL;
+	return rb_likely(index < node->region->g.events) ? READ_POINTER(node->table[index]) : NULL;
 }
 
 #endif

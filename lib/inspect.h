@@ -38,7 +38,7 @@ struct ringbus_inspect {
 	/* What the last plain record said up to a position of that ring, for RECORD_SAME. */
 	uint64_t said_offset; /* 0: nothing known */
 	uint64_t said_position;
-	uint64_t said[2];    /* words 1 and 2 */
+	uint64_t said[2];   /* words 1 and 2 */
 	unsigned said_kind; /* 0: none */
 	/* Descriptors in the rings of uses_slot, sorted; for pools. */
 	uint32_t uses_slot;

@@ -19,10 +19,11 @@
 #include "layout.h"
 
 #define POOL_CLASS_BIG 4095u
-#define POOL_SHIFT_MIN 10u				     /* 1 KiB */
-#define POOL_SHIFT_MAX 16u				     /* 64 KiB */
-#define POOL_STACK_BIG (POOL_SHIFT_MAX - POOL_SHIFT_MIN + 1) /* behind those of the slab classes \
-							      */
+#define POOL_SHIFT_MIN 10u /* 1 KiB */
+#define POOL_SHIFT_MAX 16u /* 64 KiB */
+#define POOL_STACK_BIG                                                            \
+	(POOL_SHIFT_MAX - POOL_SHIFT_MIN + 1) /* behind those of the slab classes \
+					       */
 #define POOL_STACKS (POOL_STACK_BIG + 1)
 #define POOL_BIG_MAX                                                                   \
 	(LAYOUT_POOL_EXTENTS / 2) /* shares of the table of extents: the other half is \

@@ -81,8 +81,9 @@ static void a_nodes_options_are_read_as_far_as_they_go(void **state)
 
 static void an_events_options_are_read_as_far_as_they_go(void **state)
 {
-	struct ringbus_event_options o = {
-		.mode = RINGBUS_MULTI_EMISSION, .receive = true, .lossy = true};
+	struct ringbus_event_options o = {.mode = RINGBUS_MULTI_EMISSION,
+					  .receive = true,
+					  .lossy = true};
 	struct ringbus_node *node = node_open();
 	struct ringbus_event *event;
 	struct ringbus_event_info info;
@@ -109,8 +110,7 @@ static void a_subscriptions_options_are_read_as_far_as_they_go(void **state)
 	for (size_t size = STEP; size <= sizeof(o); size += STEP) {
 		int r = ringbus_subscribe(&event, node, "news", cut(&o, size));
 
-		assert_int_equal(
-			r, HAS(size, ringbus_subscribe_options, must_exist) ? -ENOENT : 0);
+		assert_int_equal(r, HAS(size, ringbus_subscribe_options, must_exist) ? -ENOENT : 0);
 		if (r == 0)
 			ok(ringbus_unsubscribe(event));
 	}
@@ -128,8 +128,9 @@ static void a_subscriptions_options_are_read_as_far_as_they_go(void **state)
 
 static void a_services_options_are_read_as_far_as_they_go(void **state)
 {
-	struct ringbus_service_options o = {
-		.port = bus_port(), .directory = bus_directory(), .nodes = 3};
+	struct ringbus_service_options o = {.port = bus_port(),
+					    .directory = bus_directory(),
+					    .nodes = 3};
 	struct ringbus_service *service = NULL;
 
 	bus_stop();

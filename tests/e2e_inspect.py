@@ -7,6 +7,7 @@ RINGBUS_TEST_SEED=N repeats a run of the damages, RINGBUS_DAMAGES=N says how man
 RINGBUS_JUDGE=1, on a quiet machine, each answer must come within a second.
 """
 
+import concurrent.futures
 import json
 import os
 import random
@@ -329,13 +330,12 @@ class Answers:
         assert b"\033" not in result.stdout, told
 
 
-def look_at_damaged(tool, data, directory, count, seed):
-    choice = random.Random(seed)
+def look_at_damaged(tool, data, directory, numbers, seed):
     answers = Answers(tool)
-    path = os.path.join(directory, "damaged.bus")
-    for number in range(count):
+    path = os.path.join(directory, "damaged.%d.bus" % numbers[0])
+    for number in numbers:
         with open(path, "wb") as file:
-            file.write(spoil(choice, data))
+            file.write(spoil(random.Random("%d %d" % (seed, number)), data))
         answers.look(path, number, "seed %s, damage %d" % (seed, number))
     return answers
 
@@ -345,15 +345,20 @@ def damaged_files_are_answered_for(bus):
     seed = int(os.environ.get("RINGBUS_TEST_SEED") or time.time())
     start = time.monotonic()
     tool = os.path.join(bus.tools, "shm-inspect")
-    answers = look_at_damaged(tool, data, bus.work, DAMAGES, seed)
+    workers = os.cpu_count() or 1
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        shares = [range(DAMAGES)[i::workers] for i in range(workers)]
+        answers = list(pool.map(lambda share: look_at_damaged(tool, data, bus.work, share, seed), shares))
     spent = time.monotonic() - start
-    print("     seed %d: errors in %d of %d files, %d messages, %.0f s" % (
-        seed, answers.found, DAMAGES, answers.messages, spent))
-    print("     slowest: %.3f s: %s" % answers.slowest)
+    found = sum(a.found for a in answers)
+    messages = sum(a.messages for a in answers)
+    slowest = max(a.slowest for a in answers)
+    print("     seed %d: errors in %d of %d files, %d messages, %.0f s" % (seed, found, DAMAGES, messages, spent))
+    print("     slowest: %.3f s: %s" % slowest)
     if os.environ.get("RINGBUS_JUDGE"):
-        assert answers.slowest[0] < JUDGED_SECONDS, "%.3f s: %s" % answers.slowest
-    assert answers.found > DAMAGES / 10, "the check finds next to nothing: seed %d" % seed
-    assert answers.messages > DAMAGES, "hardly a message is found: seed %d" % seed
+        assert slowest[0] < JUDGED_SECONDS, "%.3f s: %s" % slowest
+    assert found > DAMAGES / 10, "the check finds next to nothing: seed %d" % seed
+    assert messages > DAMAGES, "hardly a message is found: seed %d" % seed
 
 
 def a_bus_that_is_damaged_while_looked_at_crashes_nobody(bus):

@@ -111,6 +111,7 @@ static void hogs_leave_room(uint64_t pool_bytes, size_t size, unsigned messages,
 		assert_int_equal(send_until_full(sender, good, size), share);
 		drain(good, share);
 	}
+	ledger("shares-checked", hogs + 200);
 	drain(hog[0], messages / 2);
 	left += messages / 2;
 	assert_in_range(send_until_full(sender, good, size), left / 2 - 1, left / 2 + 1);

@@ -262,6 +262,7 @@ struct tally {
 	size_t missed;	    /* that did not come to their place: another course of events */
 	size_t failures;
 	size_t latencies;
+	size_t checks; /* of the whole region, from outside */
 };
 extern struct tally tally;
 

@@ -451,6 +451,7 @@ void end_world(void)
 		fail_msg("the end of the bus: %s", failure);
 	owed = NULL;
 	world_stop();
+	ledger("looks-of-the-checker", (double)tally.checks);
 }
 
 static int by_value(const void *a, const void *b)

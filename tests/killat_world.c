@@ -462,6 +462,7 @@ void check_rest(bool unread)
 	uint64_t named;
 	int rc = ringbus_inspect_check(w.inspect, on_finding, text);
 
+	tally.checks++;
 	if (rc != 0 || text[0])
 		cycle_fail("fsck: %s", text[0] ? text : ringbus_error_detail());
 	named = check_rings(unread) + check_pools(unread);

@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 
-SUM, MAX = "sum", "max"
+SUM, MAX, MIN = "sum", "max", "min"
 LINE = re.compile(r"ledger: ([a-z0-9-]+) ([0-9.e+-]+)\s*$", re.M)  # a test's last line may have come before it
 BEGIN, END = "<!-- ledger begin -->", "<!-- ledger end -->"
 HEAD = "| promise, row | what | test | figure of the last full run | commit |"
@@ -29,10 +29,20 @@ ROWS = (
     ("P1 P2 P4 2", "kills-at-random", "SIGKILLs at random moments under traffic", "", SUM, "`stress_kill`"),
     ("P4 3", "crash-images", "crash images recovered, each twice", "", SUM, "`killat`"),
     ("P4 3", "reapers-killed", "reapers killed in the middle of a recovery", "", SUM, "`killat`"),
+    ("P4 5", "looks-of-the-checker", "looks at a region at rest: no slot, ring, pool, file, descriptor leaked", "", SUM,
+     "`killat`"),
     ("P4 6", "slot-free-p99", "SIGKILL to free slot, idle: p99", "ms", MAX, "`killat`"),
     ("P4 6", "slot-free-max", "SIGKILL to free slot, idle: longest", "ms", MAX, "`killat`"),
+    ("P4 7", "slot-free-busy-max", "SIGKILL to free slot, all processors busy: longest", "ms", MAX, "`killat`"),
+    ("P1 P4 8", "stranded-max", "death of a sender before its wake to delivery: longest", "ms", MAX,
+     "`fault_stranded`"),
+    ("P1 P4 8", "stranded-no-service-max", "the same without a service, by the safety wake: longest", "ms", MAX,
+     "`fault_stranded`"),
     ("P5 9", "stops-at-instructions", "stopped and continued at instructions: none declared dead", "", SUM,
      "`killat`"),
+    ("P3 10", "bystander-stall-max", "longest round trip of two while others are stopped, killed", "ms", MAX,
+     "`stress_bystander`"),
+    ("P3 10", "bystander-rate-kept", "their rate meanwhile, of that when alone", "%", MIN, "`stress_bystander`"),
     ("P1 11", "service-kills", "service killed and restarted, every slot kept", "", SUM, "`stress_service`"),
     ("P3 12", "hostile-loads", "loads from shared memory that may be lies", "", SUM,
      "`fuzz_hostile`, `fuzz_hostile_life`"),
@@ -41,9 +51,18 @@ ROWS = (
     ("P3 13", "words-overwritten", "words overwritten under traffic", "", SUM, "`fuzz_chaos`"),
     ("P3 14", "accesses-trapped", "accesses of the machine code trapped, no double read", "", SUM, "`fuzz_trap`"),
     ("P1 16", "schedules", "schedules of the real code explored", "", SUM, "`explore`"),
+    ("P1 17", "models", "Promela models that hold", "", MAX, "`models/run.sh`"),
+    ("P1 17", "controls-refuted", "controls that spin refutes", "", MAX, "`models/run.sh`"),
+    ("P1 18", "mutants-killed", "mutants killed, all that were tried", "", MAX, "`mutants.py`"),
     ("P3 19", "failures-injected", "system calls and allocations that failed once", "", SUM, "`fuzz_syserr`"),
+    ("P3 20", "lines-covered", "lines of `lib/` run by the tests but the stress suite", "%", MAX, "`coverage.py`"),
+    ("P3 20", "branches-covered", "branches of `lib/` taken by them", "%", MAX, "`coverage.py`"),
+    ("P3 21", "tests-under-sanitizers", "tests under ASan+UBSan, TSan, valgrind: no report", "", MAX, "`run.sh`"),
     ("P1 22 23", "sleeps", "sleeps that only a wake-up could end, none lost", "", SUM, "`stress_wake`"),
+    ("P1 22 23", "sleeps-one-cpu", "the same, both on one processor", "", SUM, "`stress_wake`"),
     ("P1 24", "wakes-per-sleep", "wake calls for each sleep", "", MAX, "`stress_wake`"),
+    ("P1 24", "calls-when-awake", "system calls of two who stay awake, for a thousand messages", "", MAX,
+     "`api_syscalls`"),
     ("P5 25 F1", "pids-used-again", "process ids used again at once, none mistaken", "", SUM, "`life_death`"),
     ("P5 9 F2", "descriptors-closed", "all descriptors closed under traffic: nobody dead, nothing lost", "", SUM,
      "`life_fd`"),
@@ -58,6 +77,9 @@ ROWS = (
     ("P3 26", "lies-of-a-service", "lies of impostor services, none believed", "", SUM, "`fuzz_port`"),
     ("P3 27", "join-in-a-flood-max", "longest join in a flood of connections", "ms", MAX, "`fuzz_port`"),
     ("P3 28", "files-damaged", "region files truncated, punched or out of space", "", SUM, "`fuzz_memory`"),
+    ("P3 29", "shares-checked", "shares of the pool, exactly those of the formula", "", SUM, "`fuzz_overload`"),
+    ("P1-P6 31", "together-seconds", "everything at once", "s", SUM, "`soak.py --together`"),
+    ("32", "suite-repeats", "runs of the quick tests, one after the other, none failed", "", MAX, "`run.sh`"),
 )
 
 
@@ -85,7 +107,7 @@ def gather(paths):
             old = figures.get(name)
             value = float(value)
             if old is not None:
-                value = old + value if how[name] == SUM else max(old, value)
+                value = {SUM: old + value, MAX: max(old, value), MIN: min(old, value)}[how[name]]
             figures[name] = value
     return figures
 
@@ -132,11 +154,13 @@ def names(root):
     known = {row[1] for row in ROWS}
     printed, literals = set(), set()
     folder = os.path.join(root, "tests")
-    for name in sorted(os.listdir(folder)):
-        if name.endswith((".c", ".h")):
+    for name in sorted(os.listdir(folder)) + [os.path.join("models", "run.sh")]:
+        if name.endswith((".c", ".h", ".py", ".sh")) and name != "ledger.py":
             with open(os.path.join(folder, name), encoding="utf-8") as f:
                 text = f.read()
-            printed |= set(re.findall(r'\bledger\("([^"]+)"', text)) | set(re.findall(r"ledger: ([a-z-]+) ", text))
+            printed |= set(re.findall(r'\bledger\("([^"]+)"', text))
+            printed |= set(re.findall(r"ledger: ([a-z-]+) ", text))
+            printed |= set(re.findall(r"\bfigure ([a-z-]+) [0-9$]", text))
             literals |= set(re.findall(r'"([a-z0-9-]+)"', text))
     wrong = [f"{name}: not in ROWS" for name in sorted(printed - known)]
     wrong += [f"{name}: printed by no test" for name in sorted(known - printed - literals)]

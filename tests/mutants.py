@@ -219,6 +219,7 @@ def main():
         shutil.rmtree(scratch, ignore_errors=True)
     killed = [verdict for verdict in killed if verdict is not None]
     print(f"{sum(killed)} of {len(killed)} mutants killed, {len(mutants) - len(todo)} equivalent")
+    print(f"ledger: mutants-killed {sum(killed)}")
     print(f"{sum(killed)} passed, {len(killed) - sum(killed)} failed, 0 skipped")
     return 0 if all(killed) and (killed or options.changed) else 1
 

@@ -25,6 +25,7 @@ if [ -f tools/deps.sh ]; then
 fi
 unset RINGBUS_DIR RINGBUS_PORT RINGBUS_LOG DESTDIR
 logs=
+counted=
 broken=0
 found=0
 missed=0
@@ -106,11 +107,40 @@ count() {
 	log=build-tests/$1.log
 	shift
 	"$@" >"$log" 2>&1
-	grep -vE '^(killed|equivalent|ok) ' "$log"
+	grep -vE '^(killed|equivalent|ok|ledger:) ' "$log"
+	counted="$counted $log"
 	# shellcheck disable=SC2046
 	set -- $(tail -n 1 "$log" | grep -E '^[0-9]+ passed, [0-9]+ failed')
 	found=$((found + ${1:-0}))
 	missed=$((missed + ${3:-1}))
+}
+
+# What the tests run through, and the tests again and again: figures of the table.
+covered() {
+	build build-tests-cov -Dbuildtype=debug -Doptimization=0 -Db_coverage=true -Dbench=false \
+		"-Dc_args=-fprofile-update=atomic -DHARNESS_COVERAGE" || return
+	find build-tests-cov -name '*.gcda' -exec rm -f {} +
+	# with the lengths of the default run: what is run longer runs through nothing else
+	for name in $lengths; do
+		unset "$name"
+	done
+	HARNESS_SLOW=4 run build-tests-cov cov --suite quick --suite hostile --suite lies --suite e2e \
+		--timeout-multiplier 4
+	count coverage python3 tests/coverage.py build-tests-cov --rest build-tests/coverage.txt --least 85 60
+}
+
+repeated() {
+	# shellcheck disable=SC2046
+	run build-tests repeats --repeat 20 $(meson test -C build-tests --list --suite quick 2>/dev/null |
+		sed -n 's,^ringbus:quick / \(\(contract\|api\|unit\|bad\)_[a-z_0-9]*\)$,\1,p')
+	if python3 tests/tally.py build-tests/meson-logs/repeats.json | grep -q ' passed, 0 failed, '; then
+		figure suite-repeats 20
+	fi
+}
+
+# figure NAME VALUE: what this script itself adds to the table.
+figure() {
+	echo "ledger: $1 $2" >>build-tests/figures.log
 }
 
 # The faults of tests/mutants.txt, each of which must be found; counted as tests.
@@ -137,10 +167,14 @@ full() {
 			contract_events contract_signals contract_nodes contract_delivery contract_faults bad_input \
 			unit_notice
 	fi
+	repeated
+	covered
 }
 
 [ "$mode" != soak ] || soak
+lengths="HOSTILE_LOADS CHAOS_ROUNDS MEMORY_ROUNDS PIDREUSE_ROUNDS GROUP_ROUNDS CLOSE_ROUNDS BELL_ROUNDS CYCLES"
 if build build-tests -Dbuildtype=debugoptimized; then
+	: >build-tests/figures.log
 	if [ "$mode" = full ]; then
 		export HOSTILE_LOADS=24000000 CHAOS_ROUNDS=100000 MEMORY_ROUNDS=300 HOSTILE_JUDGE=1
 		export PIDREUSE_ROUNDS=10000 GROUP_ROUNDS=300 CLOSE_ROUNDS=5000 BELL_ROUNDS=20000 CYCLES=100000
@@ -157,11 +191,12 @@ if build build-tests -Dbuildtype=debugoptimized; then
 		export KILLAT_ALL=1 KILLAT_KILLS=70000 KILLAT_STOPS=6000
 		export KILLAT_SERVICE=3000 KILLAT_IMAGES=64 KILLAT_JUDGE=1
 		export STRESS_EACH=1000000 STOP_SECONDS=30 WAKE_ROUNDS=1500000 KILL_ROUNDS=600 EXPLORE_SCALE=10
-		export KILL_BUSES=40 SERVICE_KILLS=10000
+		export KILL_BUSES=40 SERVICE_KILLS=10000 STRESS_SMALL=500000000 BYSTANDER_MS=1000 BYSTANDER_JUDGE=1
+		together=600
 	fi
 	if [ "$mode" != quick ]; then
 		run build-tests stress --suite stress --timeout-multiplier 4
-		count together python3 tests/soak.py build-tests --together 60
+		count together python3 tests/soak.py build-tests --together "${together:-60}"
 	fi
 	[ "$mode" != default ] || count changed python3 tests/mutants.py --changed --jobs 1 --seconds 45
 fi
@@ -171,9 +206,21 @@ if [ "$mode" != quick ]; then
 fi
 [ "$mode" != full ] || full
 say "done; figures of this run:"
+clean=0
+for log in $logs; do
+	case $log in
+	*/asan*.json | */tsan*.json | */valgrind*.json)
+		# shellcheck disable=SC2046
+		set -- $(python3 tests/tally.py "$log" | tail -n 1)
+		clean=$((clean + ${1:-0}))
+		;;
+	esac
+done
+[ $clean -eq 0 ] || figure tests-under-sanitizers $clean
+counted="$counted build-tests/figures.log"
 # shellcheck disable=SC2086
-python3 tests/ledger.py $logs | tee build-tests/ledger.txt
-[ "$mode" != full ] || echo "python3 tests/ledger.py --write tests/README.md$logs" >build-tests/ledger.sh
+python3 tests/ledger.py $logs $counted | tee build-tests/ledger.txt
+[ "$mode" != full ] || echo "python3 tests/ledger.py --write tests/README.md$logs$counted" >build-tests/ledger.sh
 # shellcheck disable=SC2086
 summary=$(python3 tests/tally.py $logs)
 printf '%s\n' "$summary" | sed '$d'

@@ -27,19 +27,20 @@ TURNS = [
     ("explore", "EXPLORE_SEED", {"EXPLORE_SCALE": "1"}),
     ("fuzz_hostile", "HOSTILE_SEED", {"HOSTILE_LOADS": "1000000"}),
     ("fuzz_hostile_life", "HOSTILE_SEED", {"HOSTILE_LOADS": "1000000"}),
-    ("stress_delivery", None, {"STRESS_MESSAGES": "300000"}),
+    ("stress_delivery", None, {"STRESS_MESSAGES": "300000", "STRESS_SMALL": "30000000"}),
     ("stress_service", None, {"SERVICE_MESSAGES": "500000"}),
-    ("stress_wake", None, {"WAKE_ROUNDS": "30000"}),
+    ("stress_wake", None, {"WAKE_ROUNDS": "30000", "ONE_CPU_ROUNDS": "500000"}),
     ("stress_stop", None, {}),
+    ("stress_bystander", None, {}),
     ("fuzz_syserr", None, {}),
     ("fuzz_overload", None, {"OVERLOAD_SIGNALS": "300000"}),
     ("fuzz_memory", None, {}),
 ]
 TOGETHER = [
-    ("stress_delivery", None, {"STRESS_MESSAGES": "100000"}),
+    ("stress_delivery", None, {"STRESS_MESSAGES": "100000", "STRESS_SMALL": "5000000"}),
     ("stress_kill", "KILL_SEED", {"KILL_ROUNDS": "40"}),
     ("stress_service", None, {"SERVICE_MESSAGES": "200000"}),
-    ("stress_wake", None, {"WAKE_ROUNDS": "10000"}),
+    ("stress_wake", None, {"WAKE_ROUNDS": "10000", "ONE_CPU_ROUNDS": "50000"}),
 ]
 LOOKS = ["nodes", "rings", "pools", "events", "latency", "last", "header", "check"]
 SECONDS = 600  # a run that takes longer hangs
@@ -137,6 +138,7 @@ class Soak:
             thread.start()
         for thread in threads:
             thread.join()
+        print(f"ledger: together-seconds {seconds:.0f}")
 
     def sum_up(self):
         for name in sorted(set(self.passed) | set(self.skipped)):

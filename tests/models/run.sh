@@ -65,5 +65,7 @@ total=$(wc -l <"$work/list")
 passed=$(cat "$work"/row.* 2>/dev/null | grep -c '^ok')
 echo "$(grep -c holds "$work/list") runs that hold, $(grep -c fails "$work/list") controls that are refuted," \
 	"$(cat "$work"/row.* 2>/dev/null | awk '{ n += $5 } END { printf "%.0f", n }') states"
+echo "ledger: models $(cut -d ' ' -f 1 "$work/list" | sort -u | wc -l)"
+echo "ledger: controls-refuted $(cat "$work"/row.* 2>/dev/null | grep -c '^ok.*fails')"
 echo "$passed passed, $((total - passed)) failed, 0 skipped"
 [ "$total" -gt 0 ] && [ "$passed" -eq "$total" ]
