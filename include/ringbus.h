@@ -200,8 +200,9 @@ RINGBUS_API int ringbus_node_find(struct ringbus_node *node, const char *name,
 RINGBUS_API int ringbus_node_find_pid(struct ringbus_node *node, uint32_t pid,
 				      struct ringbus_address *address);
 /* A descriptor for epoll, libuv, GLib, asyncio: level-triggered, readable while anything may be
- * pending. Drain with ringbus_poll(). Belongs to the node: do not read or close it. Starts one
- * helper thread. */
+ * pending, now and then for nothing (safety wake). Drain with ringbus_poll(). Belongs to the node:
+ * do not read or close it. Starts one helper thread. -EBUSY from within a handler or while another
+ * thread receives; -ENOMEM; -EMFILE, -ENFILE, -EAGAIN no descriptor or thread is left. */
 RINGBUS_API int ringbus_node_fd(struct ringbus_node *node);
 /* Who had no room when this thread's last send failed with -EAGAIN or -ETIMEDOUT. -ENOENT if nobody
  * did. */

@@ -4,6 +4,9 @@
  * more, and tells the helper the word; the helper only waits on it and writes the eventfd. It
  * touches no receive state. Receiving disarms. The eventfd is emptied only by a receiver that then
  * finds nothing, so it stays readable while anything may be pending.
+ *
+ * The safety wake of who sleeps in poll() is the helper's: it makes the descriptor readable, once
+ * for each armed word and bound, and whoever receives looks.
  */
 #include "node.h"
 
@@ -22,7 +25,9 @@ struct fdwatch {
 	struct own_word armed; /* the inbox word prepared; 0: not armed */
 	struct own_word turn;  /* bumped at each arming, and to stop */
 	struct own_word stop;
-	uint64_t last; /* for our own ring when stopping */
+	struct own_word safety_ns; /* doubled by the helper; begins anew where something came */
+	uint64_t received;	   /* as of the last arming */
+	uint64_t last;		   /* for our own ring when stopping */
 };
 
 static void signal_fd(struct fdwatch *f)
@@ -33,13 +38,22 @@ static void signal_fd(struct fdwatch *f)
 		rb_log(6, "eventfd: %s", strerrordesc_np(errno)); /* full: it is readable then */
 }
 
+/* The helper's time is over and nobody has woken it. */
+static void look_for_safety(struct fdwatch *f, uint64_t armed, uint64_t bound)
+{
+	if (own_load(&f->armed) != armed)
+		return;
+	own_cas(&f->safety_ns, bound, rb_min(bound * 2, SAFETY_LAST_NS));
+	signal_fd(f);
+}
+
 static void *watch(void *arg)
 {
 	struct fdwatch *f = arg;
 	struct shm_word *inbox = &f->node->bell->inbox;
 
 	while (!own_load(&f->stop)) {
-		uint64_t turn = own_load(&f->turn), armed = own_load(&f->armed);
+		uint64_t turn = own_load(&f->turn), armed = own_load(&f->armed), bound;
 
 		if (armed == 0) {
 			doorbell_private_wait(&f->turn, (uint32_t)turn, UINT64_MAX);
@@ -47,7 +61,11 @@ static void *watch(void *arg)
 		}
 		/* woken by whoever rings; an inbox that was finished or prepared anew meanwhile
 		 * does not wait */
-		doorbell_wait_word(inbox, (uint32_t)armed, RB_SECOND);
+		bound = own_load(&f->safety_ns);
+		if (doorbell_wait_word(inbox, (uint32_t)armed,
+				       f->node->no_safety_wake ? RB_SECOND : bound) == -ETIMEDOUT &&
+		    !f->node->no_safety_wake)
+			look_for_safety(f, armed, bound);
 		/* sync BELL sleeper: word after the wait; pairs BELL waker in doorbell_wake() */
 		if (own_load(&f->armed) == armed && shm_load_acquire(inbox) != armed &&
 		    own_cas(&f->armed, armed, 0))
@@ -74,7 +92,7 @@ void fdwatch_busy(struct ringbus_node *node)
 void fdwatch_drained(struct ringbus_node *node)
 {
 	struct fdwatch *f = node->fdwatch;
-	uint64_t prepared, count;
+	uint64_t prepared, count, received;
 
 	if (!f || own_load(&node->close_wanted))
 		return;
@@ -89,6 +107,11 @@ void fdwatch_drained(struct ringbus_node *node)
 		return;
 	}
 	shm_count(&node->own->sleeps, 1);
+	/* relaxed: own word */
+	received = shm_load_relaxed(&node->own->received);
+	if (received != f->received)
+		own_store(&f->safety_ns, SAFETY_FIRST_NS);
+	f->received = received;
 	own_store(&f->armed, prepared);
 	own_add(&f->turn, 1);
 	doorbell_private_wake(&f->turn);
@@ -111,6 +134,7 @@ int ringbus_node_fd(struct ringbus_node *node)
 	r = f ? 0 : -ENOMEM;
 	if (r == 0) {
 		f->node = node;
+		own_store(&f->safety_ns, SAFETY_FIRST_NS);
 		f->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		r = f->fd < 0 ? -errno : 0;
 	}

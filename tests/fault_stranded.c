@@ -9,6 +9,7 @@
 #include "atomic.h"
 #include "harness.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -27,27 +28,51 @@ static void die_unwoken(const char *name)
 
 static const struct shm_hooks deadly = {.kill_point = die_unwoken};
 
+enum { SAFETY_WAKE = 1, BY_DESCRIPTOR = 2 };
+
+static void copy(const struct ringbus_message *m, void *user)
+{
+	child_check(m->kind == RINGBUS_CONTACT && m->size == sizeof(uint64_t));
+	memcpy(user, m->data, sizeof(uint64_t));
+}
+
+/* The number that the next message brings. */
+static uint64_t sleep_for_one(struct ringbus_node *node, int fd)
+{
+	uint64_t number = UINT64_MAX;
+	struct ringbus_message m;
+
+	if (fd < 0) {
+		do
+			child_ok(ringbus_next(node, &m, RINGBUS_FOREVER));
+		while (m.kind == RINGBUS_NOTICE);
+		copy(&m, &number);
+		return number;
+	}
+	child_ok(ringbus_on_contact(node, copy, &number));
+	while (number == UINT64_MAX) {
+		child_check(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, -1) == 1);
+		child_ok(ringbus_poll(node, 0));
+	}
+	return number;
+}
+
 /* Sleeps for each message; nothing but a burial, or the safety wake, can end that. */
-static void receiver_main(uint64_t safety_wake)
+static void receiver_main(uint64_t how)
 {
 	struct ringbus_node_options o = {
 		.size = sizeof(o),
 		.name = "receiver",
 		.spin_ns = RINGBUS_NO_SPIN,
-		.no_safety_wake = !safety_wake,
+		.no_safety_wake = !(how & SAFETY_WAKE),
 	};
 	struct ringbus_node *node = child_node(&o);
+	int fd = how & BY_DESCRIPTOR ? child_ok(ringbus_node_fd(node)) : -1;
 	uint64_t late;
 
 	for (uint64_t i = 0; i < rounds; i++) {
-		struct ringbus_message m;
-
 		flag_set(LISTENS, i + 1);
-		do
-			child_ok(ringbus_next(node, &m, RINGBUS_FOREVER));
-		while (m.kind == RINGBUS_NOTICE);
-		child_check(m.kind == RINGBUS_CONTACT && m.size == sizeof(i));
-		child_check(memcmp(m.data, &i, sizeof(i)) == 0);
+		child_check(sleep_for_one(node, fd) == i);
 		late = harness_now_ns() - flag_get(DIED_NS);
 		if (late > flag_get(LONGEST_NS))
 			flag_set(LONGEST_NS, late);
@@ -56,7 +81,7 @@ static void receiver_main(uint64_t safety_wake)
 	ringbus_node_close(node);
 }
 
-/* Waits until the kernel shows it asleep: after LISTENS, that is in ringbus_next(). */
+/* Waits until the kernel shows it asleep: after LISTENS, that is for the message. */
 static void wait_asleep(pid_t pid)
 {
 	char path[32], text[256], *state = NULL;
@@ -106,7 +131,7 @@ static double longest_ms(void)
 	return (double)flag_get(LONGEST_NS) / 1e6;
 }
 
-static void strand(bool with_service)
+static void strand(bool with_service, uint64_t how)
 {
 	struct bus_spec spec = {.nodes = SENDERS_MAX + 2};
 	pid_t sender[SENDERS_MAX];
@@ -114,7 +139,7 @@ static void strand(bool with_service)
 	rounds = harness_number("STRANDED_ROUNDS", 20);
 	assert_in_range(rounds, 1, SENDERS_MAX);
 	bus_serve(&spec);
-	receiver = child_start(receiver_main, !with_service);
+	receiver = child_start(receiver_main, how | (with_service ? 0 : SAFETY_WAKE));
 	flag_wait(LISTENS, 1);
 	for (uint64_t i = 0; i < rounds; i++)
 		sender[i] = child_start(sender_main, i);
@@ -135,7 +160,7 @@ static void strand(bool with_service)
 
 static void a_message_whose_sender_died_before_the_wake_comes_at_the_burial(void **state)
 {
-	strand(true);
+	strand(true, 0);
 	ledger("stranded-max", longest_ms());
 	if (harness_number("KILLAT_JUDGE", 0))
 		assert_true(longest_ms() <= 50);
@@ -143,15 +168,28 @@ static void a_message_whose_sender_died_before_the_wake_comes_at_the_burial(void
 
 static void without_a_service_it_comes_by_the_safety_wake(void **state)
 {
-	strand(false);
+	strand(false, 0);
 	ledger("stranded-no-service-max", longest_ms());
 	if (harness_number("KILLAT_JUDGE", 0))
 		assert_true(longest_ms() <= 150);
 }
 
+static void who_waits_by_descriptor_gets_it_at_the_burial_too(void **state)
+{
+	strand(true, BY_DESCRIPTOR);
+	ledger("stranded-max", longest_ms());
+}
+
+static void without_a_service_the_descriptor_becomes_readable_for_safety(void **state)
+{
+	strand(false, BY_DESCRIPTOR); /* the helper may have to end a longer wait first */
+}
+
 static const struct CMUnitTest tests[] = {
 	BARE_TEST(a_message_whose_sender_died_before_the_wake_comes_at_the_burial),
 	BARE_TEST(without_a_service_it_comes_by_the_safety_wake),
+	BARE_TEST(who_waits_by_descriptor_gets_it_at_the_burial_too),
+	BARE_TEST(without_a_service_the_descriptor_becomes_readable_for_safety),
 };
 
 HARNESS_MAIN("fault_stranded", tests)
