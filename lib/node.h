@@ -115,9 +115,8 @@ struct ringbus_node {
 	struct own_word sending; /* debug check of single_sender */
 	struct link_tx *tx[LAYOUT_NODES_MAX];
 	struct pool pool;
-	bool pool_known;     /* taken over from the predecessor */
-	uint64_t sent_bytes; /* of all tx: chunks that receivers have not given back */
-	uint32_t fan;	     /* receivers of the last chunk, and which */
+	bool pool_known; /* taken over from the predecessor */
+	uint32_t fan;	 /* receivers of the last chunk, and which */
 	uint64_t targets[LAYOUT_MASK_WORDS];
 	uint32_t pace_misses, pace_skips;
 	uint64_t widened_ns;		     /* when widen() looked last */

@@ -276,6 +276,29 @@ void pool_drop(struct pool *p, uint64_t id)
 	}
 }
 
+void pool_hold_sent(struct pool *p, uint64_t id)
+{
+	pool_hold(p, id);
+	if (chunk_of(p, id)->rings++ == 0)
+		p->sent_bytes += pool_cost(p, id);
+}
+
+void pool_drop_sent(struct pool *p, uint64_t id)
+{
+	if (--chunk_of(p, id)->rings == 0)
+		p->sent_bytes -= pool_cost(p, id);
+	pool_drop(p, id);
+}
+
+uint64_t pool_parked_bytes(const struct pool *p)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < p->parked.count; i++)
+		sum += pool_cost(p, p->parked.ids[i]);
+	return sum;
+}
+
 unsigned pool_unpark(struct pool *p, uint64_t *borrowed)
 {
 	unsigned freed = 0;

@@ -91,6 +91,7 @@ rb_inline uint32_t pool_id_chunk(uint64_t id)
 struct pool_chunk {
 	uint32_t pending; /* outstanding descriptors, one per receiver; +1 while loaned or being
 			     written */
+	uint32_t rings;	  /* descriptors of these that stand in rings */
 	uint8_t parked;	  /* no descriptor, but borrow bits were seen: on the parked list */
 	uint8_t is_free;
 };
@@ -115,6 +116,7 @@ struct pool {
 	struct pool_stack parked;
 	uint64_t limit_bytes;
 	uint64_t payload_bytes; /* room for payload in all extents */
+	uint64_t sent_bytes;	/* cost of the chunks that stand in rings, each counted once */
 	uint32_t hot; /* chunks taken sooner than cooled() wants, since the sender looked */
 };
 
@@ -147,6 +149,11 @@ uint64_t pool_chunk_bytes(const struct pool *p, uint64_t id);
 /* One more and one fewer descriptor. At 0 the chunk is free, or parked while borrowed. */
 void pool_hold(struct pool *p, uint64_t id);
 void pool_drop(struct pool *p, uint64_t id);
+/* The same for a descriptor in a ring. */
+void pool_hold_sent(struct pool *p, uint64_t id);
+void pool_drop_sent(struct pool *p, uint64_t id);
+/* Cost of the chunks that are parked, each counted once. */
+uint64_t pool_parked_bytes(const struct pool *p);
 /* Looks at the bits of parked chunks; frees those that nobody borrows. Adds the bytes borrowed by
  * each slot to borrowed[] if not NULL. Returns how many were freed. */
 unsigned pool_unpark(struct pool *p, uint64_t *borrowed);

@@ -31,9 +31,8 @@ static void note(struct ringbus_node *node, struct link_tx *tx, uint64_t end, ui
 	tx->sent[(tx->sent_first + tx->sent_count++) & (tx->sent_capacity - 1)] =
 		(struct sent_chunk){.end = end, .id = id};
 	tx->sent_bytes += pool_cost(&node->pool, id);
-	node->sent_bytes += pool_cost(&node->pool, id);
 	node->holders[tx->slot / 64] |= 1ull << tx->slot % 64;
-	pool_hold(&node->pool, id);
+	pool_hold_sent(&node->pool, id);
 }
 
 void send_pool_sent(struct ringbus_node *node, struct link_tx *tx, uint64_t id)
@@ -48,8 +47,7 @@ static void drop_first(struct ringbus_node *node, struct link_tx *tx)
 	tx->sent_first = (tx->sent_first + 1) & (tx->sent_capacity - 1);
 	tx->sent_count--;
 	tx->sent_bytes -= pool_cost(&node->pool, id);
-	node->sent_bytes -= pool_cost(&node->pool, id);
-	pool_drop(&node->pool, id);
+	pool_drop_sent(&node->pool, id);
 }
 
 void send_pool_reclaim(struct ringbus_node *node, struct link_tx *tx)
@@ -159,7 +157,6 @@ static rb_cold void forget_pool(struct ringbus_node *node)
 		node->tx[s]->sent_count = 0;
 		node->tx[s]->sent_bytes = 0;
 	}
-	node->sent_bytes = 0;
 	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++)
 		region_unmap(node->region, node->pool.extents[i].map,
 			     node->pool.extents[i].place.bytes);
@@ -429,30 +426,29 @@ int send_pool_take(struct ringbus_node *node, uint64_t size, uint64_t *id)
 /* A receiver may get more while what it holds then (sent and not given back, or borrowed) is not
  * more than what nobody holds then. So one that never reads gets half of the pool, another half of
  * the rest, and so on: however many there are, something is left; and n that take in turns get
- * pool / (n + 1) each. A chunk that several hold counts for each. One message, at least, for who
- * holds nothing. */
-static bool is_share(const struct ringbus_node *node, uint64_t held, uint64_t all, uint64_t bytes)
+ * pool / (n + 1) each. A chunk that several hold is held by each, and taken once: n that get the
+ * same payloads may hold half of the pool together. One message, at least, for who holds nothing.
+ */
+static bool is_share(const struct ringbus_node *node, uint64_t held, uint64_t taken, uint64_t bytes)
 {
 	return held == 0 ||
-	       held + all + 2 * pool_cost_of(&node->pool, bytes) <= node->pool.limit_bytes;
+	       held + taken + 2 * pool_cost_of(&node->pool, bytes) <= node->pool.limit_bytes;
 }
 
 static rb_noinline bool within_share(struct ringbus_node *node, struct link_tx *tx, uint64_t bytes)
 {
 	uint64_t borrowed[LAYOUT_NODES_MAX] = {0};
-	uint64_t all = 0;
 
 	reclaim_all(node);
 	pool_unpark(&node->pool, borrowed);
-	for (uint32_t s = 0; s < node->region->g.nodes; s++)
-		all += borrowed[s];
-	return is_share(node, tx->sent_bytes + borrowed[tx->slot], node->sent_bytes + all, bytes);
+	return is_share(node, tx->sent_bytes + borrowed[tx->slot],
+			node->pool.sent_bytes + pool_parked_bytes(&node->pool), bytes);
 }
 
 bool send_pool_quota(struct ringbus_node *node, struct link_tx *tx, uint64_t bytes)
 {
 	/* what was sent, as last seen, is at least what is held */
-	if (rb_likely(is_share(node, tx->sent_bytes, node->sent_bytes, bytes) &&
+	if (rb_likely(is_share(node, tx->sent_bytes, node->pool.sent_bytes, bytes) &&
 		      node->pool.parked.count == 0))
 		return true;
 	return within_share(node, tx, bytes);

@@ -133,6 +133,40 @@ static void more_of_them_than_there_are_shares_leave_room_too(void **state)
 	hogs_leave_room(64 << 20, 70000, LAYOUT_POOL_EXTENTS / 2, HOGS_MAX);
 }
 
+/* What several have got is taken once: as many hold half of the pool together as one alone. */
+static void receivers_of_the_same_payloads_hold_them_together(void **state)
+{
+	struct bus_spec spec = {.nodes = 16, .ring_bytes = 16384, .pool_bytes = 1 << 20};
+	static const uint8_t data[4096];
+	struct ringbus_node *sender, *hog[10], *good;
+	struct ringbus_event *news;
+	struct ringbus_message m;
+	unsigned n = 0;
+	int rc;
+
+	bus_serve(&spec);
+	sender = node_open();
+	news = single(sender, "news");
+	for (unsigned i = 0; i < 10; i++) {
+		hog[i] = node_open();
+		subscribe(hog[i], "news");
+	}
+	while ((rc = ringbus_emit(news, data, sizeof(data), 0)) == 10)
+		n++;
+	fails(rc, -EAGAIN);
+	assert_int_equal(n, 128);
+	good = node_open();
+	assert_int_equal(send_until_full(sender, good, sizeof(data)), 64);
+	drain(good, 64);
+	/* the last one that reads sets them free */
+	for (unsigned i = 0; i < 10; i++)
+		for (unsigned k = 0; k < n; k++)
+			pull(hog[i], &m);
+	for (unsigned i = 0; i < 10; i++)
+		pull_nothing(hog[i]);
+	assert_int_equal(send_until_full(sender, good, sizeof(data)), 128);
+}
+
 /* A small payload does not take the memory of a large one while there is other. */
 static void a_small_payload_that_is_not_read_pins_no_large_chunk(void **state)
 {
@@ -350,6 +384,7 @@ static const struct CMUnitTest tests[] = {
 	BARE_TEST(a_receiver_that_reads_nothing_holds_its_share_and_no_more),
 	BARE_TEST(receivers_of_large_payloads_that_read_nothing_leave_room_too),
 	BARE_TEST(more_of_them_than_there_are_shares_leave_room_too),
+	BARE_TEST(receivers_of_the_same_payloads_hold_them_together),
 	BARE_TEST(a_small_payload_that_is_not_read_pins_no_large_chunk),
 	BUS_TEST(memory_given_back_and_taken_again_leaves_nothing),
 	BARE_TEST(an_exhausted_event_table_disturbs_nobody_else),
