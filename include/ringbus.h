@@ -389,8 +389,10 @@ RINGBUS_API void ringbus_release(struct ringbus_borrow *borrow);
  * -ESRCH not on the bus; -ENOTUNIQ; -EINVAL itself. */
 RINGBUS_API int ringbus_signal(struct ringbus_node *node, uint32_t pid);
 RINGBUS_API int ringbus_signal_address(struct ringbus_node *node, const struct ringbus_address *to);
-/* Waits for signals and takes them. count gets how many came since last taken. -EAGAIN/-ETIMEDOUT
- * none came. */
+/* Waits for signals and takes them. count gets how many came since last taken. Any thread, also
+ * while others receive or wait for signals too: it is in nobody's way, and may then hear of a
+ * signal 10 ms later (100 ms: while a handler runs for so long). Never sleeps within a handler.
+ * -EAGAIN/-ETIMEDOUT none came. */
 RINGBUS_API int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count,
 				    uint64_t timeout_ns);
 /* Signals are given to handler in listen and poll instead. NULL ends that. Any thread, also while

@@ -30,7 +30,7 @@ bool receive_is_ours(const struct ringbus_node *node)
 
 int receive_begin(struct ringbus_node *node)
 {
-	if (!own_cas(&node->receiving, 0, 1))
+	if (rb_unlikely(!own_cas(&node->receiving, 0, RECEIVING)) && !signal_gives_way(node))
 		return rb_fail(-EBUSY, receive_is_ours(node)
 					       ? "receiving from within a handler"
 					       : "another thread receives on this node");
@@ -47,7 +47,7 @@ void receive_end(struct ringbus_node *node)
 	own_store(&node->receiver, 0);
 	own_store(&node->receiving, 0);
 	if (own_load(&node->signal_waiters) > 0)
-		signal_turn(node);
+		signal_receiver_ends(node);
 }
 
 /* Gives positions back and, when it is time (see ring_rx_give()), lets the sender know if it waits

@@ -134,8 +134,10 @@ struct ringbus_node {
 	struct own_word found;		   /* last answer of ringbus_contact()'s look-up */
 
 	/* receive side */
-	_Alignas(RB_LINE) struct own_word receiving; /* 1: somebody receives */
-	struct own_word receiver;		     /* thread that does, for re-entry */
+	_Alignas(RB_LINE) struct own_word receiving; /* 0: nobody */
+#define RECEIVING 1u
+#define RECEIVING_SIGNALS 2u	  /* a thread in ringbus_signal_wait(), which gives way */
+	struct own_word receiver; /* thread that does, for re-entry */
 	struct link_rx *rx[LAYOUT_NODES_MAX];
 	uint64_t paired[LAYOUT_MASK_WORDS]; /* bits whose rings are open */
 	uint8_t order[LAYOUT_NODES_MAX];    /* slots of open rings, hot ones first */
@@ -186,6 +188,8 @@ struct ringbus_node {
 	bool heeds_interrupt;	     /* receive state: whoever receives is not that thread */
 	struct own_word signal_turn; /* bumped when receiving ends: signal waiters look again */
 	struct own_word signal_waiters;
+	struct own_word signal_asked;	 /* how often one of them was asked to give way */
+	struct own_word signal_shy;	 /* of these: stay away from the inbox for a moment */
 	struct own_word signal_sleepers; /* of these: in signal_turn's futex, or about to */
 	struct own_word close_wanted;
 	struct own_word close_deferred; /* closed by a handler: whoever receives closes when it has
@@ -354,6 +358,11 @@ bool signal_give(struct ringbus_node *node);
 /* Those who wait for a signal while somebody else receives look again. */
 void signal_turn(struct ringbus_node *node);
 bool signal_pending(const struct ringbus_node *node);
+/* The place of whoever receives is taken. True: by a thread that waited for signals and gave way;
+ * it is ours. */
+bool signal_gives_way(struct ringbus_node *node);
+/* Receiving has ended: who waits for signals sees to itself. */
+void signal_receiver_ends(struct ringbus_node *node);
 
 /* fdwatch.c */
 void fdwatch_drained(struct ringbus_node *node);

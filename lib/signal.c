@@ -108,7 +108,7 @@ int ringbus_signal(struct ringbus_node *node, uint32_t pid)
 /* Sleeps in the inbox, as no other thread does, for as long as nothing comes: whoever signals
  * fences and then looks at the inbox (BELL). The safety wake is the receiver's, whom we stand for.
  */
-static void sleep_for_signal(struct ringbus_node *node, uint64_t deadline_ns)
+static void sleep_for_signal(struct ringbus_node *node, uint64_t asked, uint64_t deadline_ns)
 {
 	uint64_t prepared = doorbell_prepare(&node->bell->inbox);
 	uint64_t left = rb_left_ns(deadline_ns);
@@ -116,7 +116,7 @@ static void sleep_for_signal(struct ringbus_node *node, uint64_t deadline_ns)
 	int r = 0;
 
 	if (!signal_pending(node) && !own_load(&node->close_wanted) &&
-	    !own_load(&node->interrupted)) {
+	    !own_load(&node->interrupted) && own_load(&node->signal_asked) == asked) {
 		shm_count(&node->own->sleeps, 1);
 		r = doorbell_sleep(&node->bell->inbox, prepared, bound);
 	}
@@ -133,12 +133,65 @@ static void sleep_for_signal(struct ringbus_node *node, uint64_t deadline_ns)
  * inbox, being awake, is not rung; and receive_end() does not fence between its end and its look
  * at signal_waiters, since that would cost every message, so that it may miss who begins to wait
  * just then. */
-static void sleep_for_receiver(struct ringbus_node *node, uint64_t turn, uint64_t deadline_ns)
+static void sleep_for_turn(struct ringbus_node *node, uint64_t turn, uint64_t ns)
 {
 	own_add(&node->signal_sleepers, 1);
-	doorbell_private_wait(&node->signal_turn, (uint32_t)turn,
-			      rb_min(rb_left_ns(deadline_ns), RECEIVER_SLICE_NS));
+	doorbell_private_wait(&node->signal_turn, (uint32_t)turn, ns);
 	own_add(&node->signal_sleepers, (uint64_t)-1);
+}
+
+/* Whoever waits for signals sleeps in the inbox, as one who receives would, and is in nobody's way:
+ * who wants to receive asks it to leave. The question, then a fence, then the look at the inbox (it
+ * prepares, fences, and looks whether it was asked): one of the two sees the other (BELL). It
+ * leaves, and stays away for SHY_NS, so that a thread that polls in a loop does not have to ask
+ * each time; meanwhile that one sees the signals, or they wait for so long. */
+#define SHY_NS (10 * RB_MS)
+
+bool signal_gives_way(struct ringbus_node *node)
+{
+	uint64_t last = 0, turn;
+
+	while (own_load(&node->receiving) != RECEIVING) {
+		turn = own_load(&node->signal_turn);
+		if (own_cas(&node->receiving, 0, RECEIVING))
+			return true;
+		own_add(&node->signal_asked, 1);
+		/* sync BELL waker: the question before the look at the inbox; pairs BELL sleeper in
+		 * doorbell_prepare() */
+		shm_fence();
+		last = 0;
+		doorbell_ring(&node->bell->inbox, &last);
+		sleep_for_turn(node, turn, RB_MS);
+	}
+	return false;
+}
+
+void signal_receiver_ends(struct ringbus_node *node)
+{
+	if (own_load(&node->signal_shy) == 0 || signal_pending(node))
+		signal_turn(node);
+}
+
+/* In the place of whoever receives. asked: as before that was taken. True: it was asked to leave.
+ */
+static bool sleep_as_receiver(struct ringbus_node *node, uint64_t asked, uint64_t deadline_ns)
+{
+	own_store(&node->receiver, receive_thread());
+	if (node->fdwatch)
+		fdwatch_busy(node);
+	sleep_for_signal(node, asked, deadline_ns);
+	receive_end(node);
+	return own_load(&node->signal_asked) != asked;
+}
+
+static void stay_away(struct ringbus_node *node, uint64_t deadline_ns)
+{
+	uint64_t turn = own_load(&node->signal_turn);
+
+	own_add(&node->signal_shy, 1);
+	if (!signal_pending(node))
+		sleep_for_turn(node, turn, rb_min(rb_left_ns(deadline_ns), SHY_NS));
+	own_add(&node->signal_shy, (uint64_t)-1);
 }
 
 int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count, uint64_t timeout_ns)
@@ -151,7 +204,7 @@ int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count, uint64_t tim
 		return r;
 	own_add(&node->signal_waiters, 1);
 	for (;;) {
-		uint64_t turn = own_load(&node->signal_turn);
+		uint64_t turn = own_load(&node->signal_turn), asked = own_load(&node->signal_asked);
 
 		n = signal_take(node);
 		if (n > 0 || rb_left_ns(deadline) == 0)
@@ -160,13 +213,13 @@ int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count, uint64_t tim
 			r = -EINTR;
 			break;
 		}
-		if (receive_begin(node) == 0) {
-			sleep_for_signal(node, deadline);
-			receive_end(node);
+		if (own_cas(&node->receiving, 0, RECEIVING_SIGNALS)) {
+			if (sleep_as_receiver(node, asked, deadline))
+				stay_away(node, deadline);
 		} else if (receive_is_ours(node)) {
 			break; /* from within a handler: never sleeps */
 		} else {
-			sleep_for_receiver(node, turn, deadline);
+			sleep_for_turn(node, turn, rb_min(rb_left_ns(deadline), RECEIVER_SLICE_NS));
 		}
 		if (own_load(&node->close_wanted) || guard_condemned(node->region))
 			break;

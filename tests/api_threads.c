@@ -269,6 +269,130 @@ static void a_signal_from_before_its_handler_is_given_to_a_listener_that_sleeps(
 	assert_int_equal(signals, 1);
 }
 
+/* ---- waiting for signals beside others ---- */
+
+static struct ringbus_node *of_both;
+static uint64_t wanted_signals, got_signals;
+
+static void *take_signals(void *unused)
+{
+	static char what[] = "ringbus_signal_wait";
+	uint64_t n;
+
+	while (__atomic_load_n(&got_signals, __ATOMIC_SEQ_CST) < wanted_signals) {
+		if (ringbus_signal_wait(of_both, &n, RINGBUS_FOREVER) < 0)
+			return what;
+		__atomic_add_fetch(&got_signals, n, __ATOMIC_SEQ_CST);
+	}
+	return NULL;
+}
+
+static void count_one(const struct ringbus_message *m, void *user)
+{
+	*(unsigned *)user += m->kind == RINGBUS_CONTACT;
+}
+
+/* Signals and contacts by turns; whichever way they are received. */
+static void receive_beside_a_waiter(int way)
+{
+	struct ringbus_node *from = node_open();
+	struct ringbus_address to;
+	struct ringbus_message m;
+	unsigned contacts = 0;
+	pthread_t thread;
+	void *failed;
+
+	of_both = node_open_with(&told);
+	to = node_address(of_both);
+	wanted_signals = 60;
+	got_signals = 0;
+	assert_int_equal(pthread_create(&thread, NULL, take_signals, NULL), 0);
+	while (node_stats(of_both).sleeps == 0)
+		pause_briefly();
+	if (way == 0)
+		ok(ringbus_on_contact(of_both, count_one, &contacts));
+	if (way == 2)
+		ok(ringbus_listen(of_both, count_one, &contacts));
+	for (unsigned i = 0; i < wanted_signals; i++) {
+		ok(ringbus_contact_address(from, &to, "x", 1, 0));
+		if (i % 2)
+			ok(ringbus_signal_address(from, &to));
+		for (unsigned rest = 1; rest;) {
+			if (way == 0) {
+				ok(ringbus_poll(of_both, 0));
+			} else if (way == 1) {
+				ok(ringbus_next(of_both, &m, RINGBUS_FOREVER));
+				contacts += m.kind == RINGBUS_CONTACT;
+			}
+			rest = __atomic_load_n(&contacts, __ATOMIC_SEQ_CST) <= i;
+		}
+		/* nobody else looks any more */
+		if (i % 2 == 0)
+			ok(ringbus_signal_address(from, &to));
+		while (__atomic_load_n(&got_signals, __ATOMIC_SEQ_CST) <= i)
+			pause_briefly();
+	}
+	assert_int_equal(pthread_join(thread, &failed), 0);
+	assert_null(failed);
+	assert_int_equal(got_signals, wanted_signals);
+	assert_int_equal(contacts, wanted_signals);
+	node_close(of_both);
+	node_close(from);
+}
+
+static void who_waits_for_signals_is_in_nobodys_way(void **state)
+{
+	for (int way = 0; way < 3; way++)
+		receive_beside_a_waiter(way);
+}
+
+static void several_wait_for_signals_at_once(void **state)
+{
+	struct ringbus_node *from = node_open();
+	pthread_t thread[3];
+	struct ringbus_address to;
+	void *failed;
+
+	of_both = node_open_with(&told);
+	to = node_address(of_both);
+	wanted_signals = 300;
+	got_signals = 0;
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, take_signals, NULL), 0);
+	while (__atomic_load_n(&got_signals, __ATOMIC_SEQ_CST) < wanted_signals) {
+		ok(ringbus_signal_address(from, &to));
+		ok(ringbus_poll(of_both, 0));
+	}
+	ringbus_node_interrupt(of_both, true); /* those who came too late for the last */
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(pthread_join(thread[i], &failed), 0);
+	ringbus_node_interrupt(of_both, false);
+}
+
+static void wait_in_handler(const struct ringbus_message *m, void *user)
+{
+	uint64_t n;
+
+	if (m->kind == RINGBUS_CONTACT)
+		*(int *)user = ringbus_signal_wait(m->node, &n, RINGBUS_FOREVER);
+}
+
+static void a_handler_never_sleeps_for_signals(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = node_open();
+	struct ringbus_address to = node_address(b);
+	int said = 1;
+
+	ok(ringbus_on_contact(b, wait_in_handler, &said));
+	ok(ringbus_contact_address(a, &to, "x", 1, 0));
+	ok(ringbus_poll(b, 0));
+	assert_int_equal(said, -ETIMEDOUT);
+	ok(ringbus_signal_address(a, &to));
+	ok(ringbus_contact_address(a, &to, "x", 1, 0));
+	ok(ringbus_poll(b, 0));
+	assert_int_equal(said, 0);
+}
+
 /* ---- ends of those whom we sent to ---- */
 
 static void notes_of_a_death(bool pooled)
@@ -313,6 +437,9 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(waiting_ends_at_once_while_a_notice_is_ready),
 	BUS_TEST(no_handler_runs_after_one_that_closed_its_node),
 	BUS_TEST(a_signal_from_before_its_handler_is_given_to_a_listener_that_sleeps),
+	BUS_TEST(who_waits_for_signals_is_in_nobodys_way),
+	BUS_TEST(several_wait_for_signals_at_once),
+	BUS_TEST(a_handler_never_sleeps_for_signals),
 	BUS_TEST(the_end_of_whom_we_sent_to_is_told_however_we_sent),
 };
 
