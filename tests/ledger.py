@@ -2,7 +2,8 @@
 """The table "promise or row, test, figure of this run", from what the tests printed.
 
     ledger.py FILE...                          prints the table; FILE: Meson's testlog.json, or a test's output
-    ledger.py --write tests/README.md FILE...  rewrites the table there; rows without a figure keep theirs
+    ledger.py --write tests/README.md FILE...  rewrites the table there; rows without a figure keep theirs; and the
+                                               sentence in ../README.md that tells some of them
 
 A test prints lines `ledger: NAME VALUE`. `ledger.py --names ROOT` finds names that only the table or only the
 tests know. Counts are summed over all builds and tests of a run, figures are the worst of them.
@@ -12,9 +13,11 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 
 SUM, MAX, MIN = "sum", "max", "min"
 LINE = re.compile(r"ledger: ([a-z0-9-]+) ([0-9.e+-]+)\s*$", re.M)  # a test's last line may have come before it
+TELL_BEGIN, TELL_END = "<!-- figures begin -->", "<!-- figures end -->"
 BEGIN, END = "<!-- ledger begin -->", "<!-- ledger end -->"
 HEAD = "| promise, row | what | test | figure of the last full run | commit |"
 
@@ -145,12 +148,41 @@ def write(path, figures):
         if name in figures:
             figure, when = shown(figures[name], unit), now
         lines.append(f"| {row} | {what} | {test} | {figure} | {when} |")
+    text = before + "\n".join(lines) + "\n" + END + after
     with open(path, "w", encoding="utf-8") as f:
-        f.write(before + "\n".join(lines) + "\n" + END + after)
+        f.write(text)
+    write_sentence(os.path.join(os.path.dirname(os.path.abspath(path)), "..", "README.md"), text)
+
+
+# In the sentence of the project's README, by name.
+SENTENCE = (
+    "{messages-checked} messages in stress and faults, {kills-at-instructions} SIGKILLs at single instructions "
+    "({instructions-killed-at} of those that any operation executes), {kills-at-random} at random moments, "
+    "{kills-of-the-service} of the service at single instructions and {service-kills} under traffic, "
+    "{stops-at-instructions} stops, {hostile-loads} loads that may lie, {regions-corrupted} regions overwritten under "
+    "traffic, {schedules} schedules of the real code, {sleeps} and, on one processor, {sleeps-one-cpu} sleeps. Lost, "
+    "doubled, disordered, torn, leaked, or taken for dead: 0. From SIGKILL to a free slot: p99 {slot-free-p99}.")
+
+
+def sentence(text):
+    """Figures as they stand in the table."""
+    cells = old_cells(text)
+    figures = {row[1]: cells.get(row[2], ["?"])[0] for row in ROWS}
+    whole = "Tried in the last full run: " + re.sub(r"\{([a-z0-9-]+)\}", lambda m: figures[m.group(1)], SENTENCE)
+    return "\n".join(textwrap.wrap(whole, 120))
+
+
+def write_sentence(path, text):
+    with open(path, encoding="utf-8") as f:
+        readme = f.read()
+    before, rest = readme.split(TELL_BEGIN)
+    after = rest.split(TELL_END)[1]
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(before + TELL_BEGIN + "\n" + sentence(text) + "\n" + TELL_END + after)
 
 
 def names(root):
-    """Names that only one side knows: the table, or the tests."""
+    """Names that only one side knows: the table, or the tests. And whether the project's README agrees."""
     known = {row[1] for row in ROWS}
     printed, literals = set(), set()
     folder = os.path.join(root, "tests")
@@ -164,6 +196,10 @@ def names(root):
             literals |= set(re.findall(r'"([a-z0-9-]+)"', text))
     wrong = [f"{name}: not in ROWS" for name in sorted(printed - known)]
     wrong += [f"{name}: printed by no test" for name in sorted(known - printed - literals)]
+    with open(os.path.join(folder, "README.md"), encoding="utf-8") as table, \
+         open(os.path.join(root, "README.md"), encoding="utf-8") as readme:
+        if sentence(table.read()) not in readme.read():
+            wrong.append("README.md: does not tell what stands in the table of tests/README.md")
     print("\n".join(wrong) or f"{len(known)} figures")
     return 1 if wrong else 0
 

@@ -148,17 +148,40 @@ mutants() {
 	count mutants python3 tests/mutants.py --jobs "$(nproc)"
 }
 
+# aside COMMAND: in the background, for what takes one processor; joined() takes over its output, logs and failures.
+aside() {
+	# shellcheck disable=SC2030
+	(
+		logs=
+		broken=0
+		"$@"
+		echo "$logs" >build-tests/aside.logs
+		echo "$broken" >build-tests/aside.broken
+	) >build-tests/aside.out 2>&1 &
+	beside=$!
+}
+
+joined() {
+	wait "$beside"
+	cat build-tests/aside.out
+	# shellcheck disable=SC2031
+	logs="$logs $(cat build-tests/aside.logs)"
+	broken=$((broken + $(cat build-tests/aside.broken || echo 1)))
+}
+
 full() {
+	unset HOSTILE_JUDGE # times were judged in the plain build
+	rm -f build-tests/aside.*
+	aside asan
+	tsan
 	if command -v clang >/dev/null; then
 		CC=clang build build-tests-clang -Dbuildtype=debugoptimized -Dbench=false &&
 			run build-tests-clang clang --suite quick --suite hostile
 	fi
 	build build-tests-lto -Dbuildtype=release -Db_lto=true -Doptimization=3 -Dbench=false &&
 		run build-tests-lto lto --suite quick --suite hostile --suite e2e
-	mutants
-	count models tests/models/run.sh
-	build build-tests-o0 -Dbuildtype=debug -Doptimization=0 -Dbench=false || return
-	run build-tests-o0 o0 --suite quick --suite hostile
+	build build-tests-o0 -Dbuildtype=debug -Doptimization=0 -Dbench=false &&
+		run build-tests-o0 o0 --suite quick --suite hostile
 	# the programs that fill filesystems, truncate the region or filter system calls have nothing to say there
 	if command -v valgrind >/dev/null; then
 		HARNESS_SLOW=20 run build-tests-o0 valgrind --timeout-multiplier 20 \
@@ -167,6 +190,9 @@ full() {
 			contract_events contract_signals contract_nodes contract_delivery contract_faults bad_input \
 			unit_notice
 	fi
+	joined
+	mutants
+	count models tests/models/run.sh
 	repeated
 	covered
 }
@@ -191,7 +217,7 @@ if build build-tests -Dbuildtype=debugoptimized; then
 		export KILLAT_ALL=1 KILLAT_KILLS=70000 KILLAT_STOPS=6000
 		export KILLAT_SERVICE=3000 KILLAT_IMAGES=64 KILLAT_JUDGE=1
 		export STRESS_EACH=1000000 STOP_SECONDS=30 WAKE_ROUNDS=1500000 KILL_ROUNDS=600 EXPLORE_SCALE=10
-		export KILL_BUSES=40 SERVICE_KILLS=10000 STRESS_SMALL=500000000 BYSTANDER_MS=1000 BYSTANDER_JUDGE=1
+		export KILL_BUSES=40 SERVICE_KILLS=10000 STRESS_SMALL=750000000 BYSTANDER_MS=1000 BYSTANDER_JUDGE=1
 		together=600
 	fi
 	if [ "$mode" != quick ]; then
@@ -200,11 +226,13 @@ if build build-tests -Dbuildtype=debugoptimized; then
 	fi
 	[ "$mode" != default ] || count changed python3 tests/mutants.py --changed --jobs 1 --seconds 45
 fi
-if [ "$mode" != quick ]; then
+case $mode in
+default)
 	asan
 	tsan
-fi
-[ "$mode" != full ] || full
+	;;
+full) full ;;
+esac
 say "done; figures of this run:"
 clean=0
 for log in $logs; do
