@@ -331,6 +331,7 @@ def completions_offer_names_of_events_and_nodes_and_values(bus):
         assert complete(bus, shell, "ringbus", "contact", "") == {"bob"}, shell
         assert complete(bus, shell, "ringbus", "ls", "--color", "a") == {"auto", "always"}, shell
         assert complete(bus, shell, "ringbus", "subscribe", "--format", "") == {"raw", "line", "json"}, shell
+        assert complete(bus, shell, "shm-inspect", "tap", "--format", "") == {"text", "hex", "none"}, shell
         assert complete(bus, shell, "ringbus", "emit", "--port", "1", "") == set(), shell
     reader.terminate()
 

@@ -84,7 +84,7 @@ static int input_take(struct input *input, size_t taken, size_t skip, const char
 	return 1;
 }
 
-int input_line(struct input *input, const char **data, size_t *size)
+int input_line(struct input *input, size_t limit, const char **data, size_t *size)
 {
 	size_t seen = 0; /* bytes without a newline */
 	for (;;) {
@@ -94,7 +94,8 @@ int input_line(struct input *input, const char **data, size_t *size)
 		int r;
 		if (newline)
 			return input_take(input, (size_t)(newline - first), 1, data, size);
-		if (input->ended)
+		input->cut = !input->ended && there > limit;
+		if (input->ended || input->cut)
 			return there ? input_take(input, there, 0, data, size) : 0;
 		seen = there;
 		r = input_more(input);

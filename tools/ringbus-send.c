@@ -124,16 +124,22 @@ static int feed_send(struct feed *feed, const void *data, size_t size)
 /* Each line or chunk of the input is a message; at most --count. */
 static int feed_parts(struct feed *feed, struct input *input)
 {
+	size_t limit = ringbus_node_payload_max(feed->node);
 	const char *data;
 	size_t size;
 	int r = 0;
 	feed->progress.total_bytes = feed->call->count == NO_LIMIT ? input->size : 0;
 	while (r == 0 && feed->sent < feed->call->count) {
-		r = feed->lines ? input_line(input, &data, &size)
+		r = feed->lines ? input_line(input, limit, &data, &size)
 				: input_chunk(input, (size_t)feed->chunk, &data, &size);
 		if (r <= 0) {
 			feed->unread = r < 0;
 			break;
+		}
+		if (feed->lines && size > limit) {
+			feed->too_large = size;
+			feed->and_more = input->cut;
+			return -EMSGSIZE;
 		}
 		r = feed_send(feed, data, size);
 	}

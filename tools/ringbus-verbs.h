@@ -152,6 +152,7 @@ int receive_next(struct ringbus_node *node, struct follow *follow, struct ringbu
 struct input {
 	int fd;
 	bool owned;
+	bool cut; /* the line just read is longer */
 	bool ended;
 	char *buffer;
 	size_t begin;
@@ -163,10 +164,10 @@ struct input {
 
 /* path NULL or "-": standard input. 0, or a negative errno code. */
 int input_open(struct input *input, const char *path);
-/* The next line, without its newline; the next chunk bytes, or what is left; or all, up to limit
- * bytes and a few more (see input->ended). 1: data is valid until the next call; 0: the end (never
- * of input_all()); -EINTR; negative errno code. */
-int input_line(struct input *input, const char **data, size_t *size);
+/* The next line, without its newline, or more than limit bytes of it; the next chunk bytes, or what
+ * is left; or all, up to limit bytes and a few more (see input->ended). 1: data is valid until the
+ * next call; 0: the end (never of input_all()); -EINTR; negative errno code. */
+int input_line(struct input *input, size_t limit, const char **data, size_t *size);
 int input_chunk(struct input *input, size_t chunk, const char **data, size_t *size);
 int input_all(struct input *input, size_t limit, const char **data, size_t *size);
 void input_close(struct input *input);

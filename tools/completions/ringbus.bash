@@ -26,13 +26,16 @@ _ringbus_names()
 	on && NF >= 6 { sub(/^ *[^ ]+ +[^ ]+ +[^ ]+ +[^ ]+ +[^ ]+ +/, ""); if ($0 != "-") print }'
 }
 
+# $1: what the help calls the value; $2: the program.
 _ringbus_values()
 {
+	local formats='raw line json'
+	[[ $2 != *shm-inspect ]] || formats='text hex none'
 	case $1 in
 	PATH | FILE) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
 	DIR | DIRECTORY) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
 	WHEN) mapfile -t COMPREPLY < <(compgen -W 'auto always never' -- "$cur") ;;
-	FORMAT) mapfile -t COMPREPLY < <(compgen -W 'raw line json' -- "$cur") ;;
+	FORMAT) mapfile -t COMPREPLY < <(compgen -W "$formats" -- "$cur") ;;
 	GROUP) mapfile -t COMPREPLY < <(compgen -g -- "$cur") ;;
 	esac
 }
@@ -66,7 +69,7 @@ _ringbus()
 	if [[ $before == --* ]]; then
 		argument=$(awk -F '\t' -v o="$before" '$1 == o { print $2; exit }' <<<"$list")
 		if [[ -n $argument ]]; then
-			_ringbus_values "$argument"
+			_ringbus_values "$argument" "${COMP_WORDS[0]}"
 			return
 		fi
 	fi

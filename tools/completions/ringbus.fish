@@ -40,7 +40,11 @@ function __ringbus_values
         case WHEN
             printf '%s\n' auto always never
         case FORMAT
-            printf '%s\n' raw line json
+            if string match -q '*shm-inspect' -- $argv[2]
+                printf '%s\n' text hex none
+            else
+                printf '%s\n' raw line json
+            end
         case GROUP
             __fish_complete_groups
     end
@@ -67,7 +71,7 @@ function __ringbus_complete
     for line in (printf '%s\n' $text | __ringbus_parse)
         set -l part (string split \t -- $line)
         if test "$part[1]" = "$before"; and string match -q -- '--*' $before; and test -n "$part[2]"
-            __ringbus_values $part[2]
+            __ringbus_values $part[2] $program
             return
         end
         if string match -q -- '-*' "$cur"
