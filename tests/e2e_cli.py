@@ -87,6 +87,33 @@ def lines_stop_at_count(bus):
     same(output(child), b"a\nb\n")
 
 
+def a_line_over_the_limit_is_not_read_to_its_end(bus):
+    """What has no newline may have no end either."""
+    bus.service.terminate()
+    same(bus.service.wait(LIMIT), 0)
+    bus.service = bus.start("ringbusd", "--quiet", "--pool-bytes", "1M")
+    bus.until_served()
+    child = subscriber(bus, "x", "-C", "1", "-f", "raw")
+    sender = bus.start("ringbus", "emit", "x", "--lines", stdin=PIPE, stderr=PIPE)
+    sender.stdin.write(b"short\n")
+    try:
+        for _ in range(1 << 12):
+            sender.stdin.write(bytes(1 << 20))
+    except BrokenPipeError:
+        pass
+    else:
+        raise AssertionError("4 GiB of a line were read")
+    said = sender.stderr.read().decode()
+    same(sender.wait(LIMIT), 1)
+    told = re.search(r"a payload of more than (\d+) bytes; this bus carries at most %d " % (1 << 20), said)
+    assert told and int(told.group(1)) <= 3 << 20, said
+    same(output(child), b"short")
+    # a line that is whole is told with its size
+    result = bus.run("ringbus", "emit", "x", "--lines", input=bytes((1 << 20) + 1) + b"\n")
+    same(result.returncode, 1)
+    assert b"a payload of %d bytes;" % ((1 << 20) + 1) in result.stderr, result.stderr
+
+
 def two_subscribers_get_many_lines_in_order(bus):
     data = b"".join(b"line %d\n" % i for i in range(20000))
     children = [bus.start("ringbus", "subscribe", "many", "-C", "20000", stdout=PIPE) for _ in range(2)]
@@ -519,6 +546,7 @@ main([
     line_format_adds_a_newline_and_nothing_else,
     lines_become_messages,
     lines_stop_at_count,
+    a_line_over_the_limit_is_not_read_to_its_end,
     two_subscribers_get_many_lines_in_order,
     json_messages_have_all_members,
     several_events_at_once,

@@ -413,32 +413,6 @@ def a_payload_over_the_limit_is_told_with_its_size_and_the_limit(bus):
     assert told and limit <= int(told.group(1)) < 300 << 20, result.stderr
 
 
-def a_line_over_the_limit_is_not_read_to_its_end(bus):
-    """What has no newline may have no end either."""
-    bus.service.terminate()
-    same(bus.service.wait(LIMIT), 0)
-    bus.service = bus.start("ringbusd", "--quiet", "--pool-bytes", "1M")
-    bus.until_served()
-    child = verb(bus, "subscribed", "subscribe", "x", "-C", "1", "-f", "raw")
-    sender = bus.start("ringbus", "emit", "x", "--lines", stdin=PIPE, stderr=PIPE)
-    sender.stdin.write(b"short\n")
-    try:
-        for _ in range(1 << 12):
-            sender.stdin.write(bytes(1 << 20))
-    except BrokenPipeError:
-        pass
-    else:
-        raise AssertionError("4 GiB of a line were read")
-    said = sender.stderr.read().decode()
-    same(sender.wait(LIMIT), 1)
-    told = re.search(r"a payload of more than (\d+) bytes; this bus carries at most %d " % (1 << 20), said)
-    assert told and int(told.group(1)) <= 3 << 20, said
-    same(output(child), b"short")
-    # a line that is whole is told with its size
-    result = run(bus, "emit", "x", "--lines", input=bytes((1 << 20) + 1) + b"\n", status=1)
-    assert b"a payload of %d bytes;" % ((1 << 20) + 1) in result.stderr, result.stderr
-
-
 def terminal(bus, *arguments, stderr=True, env=None):
     """Runs a verb with stderr on a terminal; returns the child and the terminal's master."""
     master, slave = pty.openpty()
@@ -606,7 +580,6 @@ main([
     file_chunks_and_made_up_payloads_arrive,
     unreadable_files_are_a_failure,
     a_payload_over_the_limit_is_told_with_its_size_and_the_limit,
-    a_line_over_the_limit_is_not_read_to_its_end,
     progress_is_shown_on_a_terminal_only_and_taken_away,
     progress_tells_the_share_of_a_known_whole,
     no_progress_when_quiet_or_piped_or_dumb,
