@@ -204,6 +204,18 @@ def a_file_that_was_cut_off_is_told_of_by_every_verb(bus):
         same(inspect_json(bus, None, "--file", path)["buses"][0]["state"], "damaged", "state")
 
 
+def a_file_that_was_cut_amid_its_rings_is_damaged_to_doctor_and_check(bus):
+    path = save(bus, dead(bus))
+    whole = inspect_json(bus, "header")["fixed_bytes"]
+    same(inspect_json(bus, "doctor", "--file", path, status=1)["verdict"], "dead", "doctor of all of it")
+    for size in (os.path.getsize(path) - 4096, (os.path.getsize(path) + whole) // 2, whole):
+        os.truncate(path, size)
+        found = inspect_json(bus, "doctor", "--file", path, status=1)
+        same(found["verdict"], "damaged", "doctor of %d bytes" % size)
+        assert "beyond the end of the file" in " ".join(found["evidence"]), found
+        assert inspect_json(bus, "check", "--file", path, status=1)["errors"] >= len(found["evidence"]), size
+
+
 def what_is_no_region_has_no_facts(bus):
     for content in (b"root:x:0:0:root:/root:/bin/bash\n" * 200, b"short", b""):
         path = save(bus, content)
@@ -397,6 +409,7 @@ TESTS = [
     a_dead_bus_shows_what_was_unread,
     a_copied_file_of_another_boot_can_be_read,
     a_file_that_was_cut_off_is_told_of_by_every_verb,
+    a_file_that_was_cut_amid_its_rings_is_damaged_to_doctor_and_check,
     what_is_no_region_has_no_facts,
     the_dead_are_listed_as_dead,
     tables_are_plain_and_aligned,

@@ -183,6 +183,44 @@ static void examine_header(struct doctor *d)
 	}
 }
 
+#define DAMAGES_SHOWN 3u
+
+struct damage {
+	unsigned errors;
+	char text[DAMAGES_SHOWN][DOCTOR_LINE];
+};
+
+static void keep_error(const struct ringbus_inspect_finding *finding, void *user)
+{
+	struct damage *damage = user;
+	if (finding->severity != RINGBUS_INSPECT_ERROR)
+		return;
+	if (damage->errors < DAMAGES_SHOWN)
+		snprintf(damage->text[damage->errors], DOCTOR_LINE, "%s", finding->text);
+	damage->errors++;
+}
+
+/* What the check finds: the verdict if there is none yet. */
+static void examine_whole(struct doctor *d)
+{
+	struct damage damage = {0};
+	if (ringbus_inspect_check(d->view->inspect, keep_error, &damage) <= 0)
+		return;
+	if (d->code) {
+		doctor_note(d, "damaged: %s%s", damage.text[0],
+			    damage.errors > 1 ? ", and more; see shm-inspect check" : "");
+		return;
+	}
+	doctor_verdict(d, "damaged", "the region holds what cannot be");
+	for (unsigned i = 0; i < damage.errors && i < DAMAGES_SHOWN; i++)
+		doctor_evidence(d, "%s", damage.text[i]);
+	doctor_advice(d,
+		      d->copy ? "shm-inspect check says more; if the copy was cut short, copy it "
+				"again"
+			      : "shm-inspect check says more; what is damaged starts anew or is "
+				"refused, the rest goes on");
+}
+
 static void examine_pair(struct doctor *d)
 {
 	doctor_find(d, &d->a);
@@ -225,10 +263,16 @@ static void examine(struct doctor *d)
 	}
 	if (d->code)
 		return;
-	if (d->a.who.text)
+	if (d->a.who.text) {
 		examine_pair(d);
-	else
-		doctor_all_links(d);
+	} else {
+		if (d->copy)
+			examine_whole(d); /* what was copied badly says nothing else */
+		if (!d->code)
+			doctor_all_links(d);
+	}
+	if (!d->code || strcmp(d->code, "damaged") != 0)
+		examine_whole(d);
 	doctor_around(d);
 }
 
