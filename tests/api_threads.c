@@ -289,7 +289,8 @@ static void *take_signals(void *unused)
 
 static void count_one(const struct ringbus_message *m, void *user)
 {
-	*(unsigned *)user += m->kind == RINGBUS_CONTACT;
+	if (m->kind == RINGBUS_CONTACT)
+		__atomic_add_fetch((unsigned *)user, 1, __ATOMIC_SEQ_CST);
 }
 
 /* Signals and contacts by turns; whichever way they are received. */
@@ -322,7 +323,7 @@ static void receive_beside_a_waiter(int way)
 				ok(ringbus_poll(of_both, 0));
 			} else if (way == 1) {
 				ok(ringbus_next(of_both, &m, RINGBUS_FOREVER));
-				contacts += m.kind == RINGBUS_CONTACT;
+				count_one(&m, &contacts);
 			}
 			rest = __atomic_load_n(&contacts, __ATOMIC_SEQ_CST) <= i;
 		}
