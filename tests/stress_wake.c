@@ -2,7 +2,7 @@
  * lost one hangs.
  *
  * No spinning, no safety wake. WAKE_ROUNDS: round trips of each test (default 400000),
- * ONE_CPU_ROUNDS (6000000): of each that has both on one processor, where they take turns at each
+ * ONE_CPU_ROUNDS (7500000): of each that has both on one processor, where they take turns at each
  * of them.
  */
 #include "harness.h"
@@ -179,7 +179,7 @@ static void run(enum way how, unsigned count, uint64_t share)
 static void run_on_one_cpu(enum way how, unsigned count, uint64_t share)
 {
 	use_one_cpu();
-	run_rounds("sleeps-one-cpu", how, count, harness_number("ONE_CPU_ROUNDS", 6000000) / share);
+	run_rounds("sleeps-one-cpu", how, count, harness_number("ONE_CPU_ROUNDS", 7500000) / share);
 }
 
 static void no_wake_up_is_lost_between_two_sleeping_processes(void **state)
