@@ -61,13 +61,14 @@ rb_inline void rb_copy_32(unsigned char *to, const unsigned char *from)
 	((rb_v16 *)to)[1] = b;
 }
 
+#define RB_COPY_INLINE_MAX 128u
 /* memcpy() without a call for small sizes: from both ends, so that the copies overlap. */
 rb_inline void rb_copy(void *to, const void *from, size_t bytes)
 {
 	unsigned char *t = to, *t_end = t + bytes;
 	const unsigned char *f = from, *f_end = f + bytes;
 
-	if (bytes > 128) {
+	if (bytes > RB_COPY_INLINE_MAX) {
 		memcpy(to, from, bytes);
 	} else if (bytes > 64) {
 		rb_copy_32(t, f);

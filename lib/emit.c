@@ -20,12 +20,47 @@ rb_inline bool is_ready(const struct link_tx *tx, size_t size)
 			 ring_tx_plain(&tx->ring, ring_record_bytes(size, RECORD_STAMPED)));
 }
 
-/* Writes and publishes a record that says all that there is to say, and when. Not inlined: one in
- * SEND_STAMP_EVERY. */
-static rb_noinline void write_stamped(struct link_tx *tx, enum record_kind kind, uint64_t event,
-				      const void *data, size_t size)
+/* Writes and publishes a record, without what the last one said already. True: ring_tx_part() is to
+ * be called before the next one. */
+rb_inline bool write_plain(const struct ringbus_node *node, struct link_tx *tx,
+			   enum record_kind kind, uint64_t event, const void *data, size_t size)
+{
+	/* once: stores to shared memory might change them, for all that the compiler knows */
+	uint8_t *ring = tx->ring.data;
+	uint64_t mask = tx->ring.capacity - 1, at = tx->ring.tail;
+	struct layout_ring_tx *ctl = tx->ring.ctl;
+	struct shm_word *w = (void *)(ring + (at & mask));
+	bool parted;
+
+	if (rb_likely(tx->ring.said == ring_said(kind, event))) {
+		shm_copy_out(w + 1, data, size);
+		parted =
+			ring_tx_put(&tx->ring, ring, mask, at,
+				    RECORD_SAME_BYTES + rb_align_up(size, 8), size, RECORD_SAME, 0);
+	} else {
+		tx->ring.said = ring_said(kind, event); /* before a new part may begin */
+		/* relaxed, both: published by the header (RECORD) */
+		shm_store_relaxed(w + 1, tx->generations);
+		shm_store_relaxed(w + 2, event);
+		shm_copy_out(w + 3, data, size);
+		parted = ring_tx_put(&tx->ring, ring, mask, at, ring_record_bytes(size, 0), size,
+				     kind, 0);
+	}
+	shm_count(&ctl->messages, 1);
+	shm_count(&ctl->bytes, size);
+	PROBE_PUBLISH(node->slot, tx->slot,
+		      kind == RECORD_EVENT ? (uint32_t)(event >> 48) : RB_PROBE_CONTACT, size);
+	KILL_POINT("X_EMIT_PUBLISHED");
+	return parted;
+}
+
+/* The same with all that there is to say, and when. One in SEND_STAMP_EVERY. */
+static rb_noinline bool write_stamped(const struct ringbus_node *node, struct link_tx *tx,
+				      enum record_kind kind, uint64_t event, const void *data,
+				      size_t size)
 {
 	struct shm_word *w = ring_tx_word(&tx->ring, tx->ring.tail);
+	bool parted;
 
 	tx->ring.said = ring_said(kind, event); /* before a new part may begin */
 	/* relaxed, all: published by the header (RECORD) */
@@ -33,61 +68,73 @@ static rb_noinline void write_stamped(struct link_tx *tx, enum record_kind kind,
 	shm_store_relaxed(w + 2, event);
 	shm_store_relaxed(w + 3, rb_now_ns());
 	shm_copy_out(w + 4, data, size);
-	ring_tx_put(&tx->ring, tx->ring.data, tx->ring.capacity - 1, tx->ring.tail,
-		    ring_record_bytes(size, RECORD_STAMPED), size, kind, RECORD_STAMPED);
-}
-
-/* Writes and publishes a record, without what the last one said already. */
-rb_inline void write_record(uint32_t from, struct link_tx *tx, enum record_kind kind,
-			    uint64_t event, const void *data, size_t size)
-{
-	/* once: stores to shared memory might change them, for all that the compiler knows */
-	uint8_t *ring = tx->ring.data;
-	uint64_t mask = tx->ring.capacity - 1, at = tx->ring.tail;
-	struct shm_word *w = (void *)(ring + (at & mask));
-
-	if (rb_unlikely(send_stamp_is_due(tx))) {
-		write_stamped(tx, kind, event, data, size);
-	} else if (rb_likely(tx->ring.said == ring_said(kind, event))) {
-		shm_copy_out(w + 1, data, size);
-		ring_tx_put(&tx->ring, ring, mask, at, RECORD_SAME_BYTES + rb_align_up(size, 8),
-			    size, RECORD_SAME, 0);
-	} else {
-		tx->ring.said = ring_said(kind, event); /* before a new part may begin */
-		/* relaxed, both: published by the header (RECORD) */
-		shm_store_relaxed(w + 1, tx->generations);
-		shm_store_relaxed(w + 2, event);
-		shm_copy_out(w + 3, data, size);
-		ring_tx_put(&tx->ring, ring, mask, at, ring_record_bytes(size, 0), size, kind, 0);
-	}
+	parted = ring_tx_put(&tx->ring, tx->ring.data, tx->ring.capacity - 1, tx->ring.tail,
+			     ring_record_bytes(size, RECORD_STAMPED), size, kind, RECORD_STAMPED);
 	ring_tx_count(&tx->ring, size);
-	PROBE_PUBLISH(from, tx->slot,
+	PROBE_PUBLISH(node->slot, tx->slot,
 		      kind == RECORD_EVENT ? (uint32_t)(event >> 48) : RB_PROBE_CONTACT, size);
 	KILL_POINT("X_EMIT_PUBLISHED");
+	return parted;
 }
 
-/* What is left to do when the sender fences or a receiver sleeps. Returns r. */
-static rb_noinline int wake_one(struct ringbus_node *node, struct link_tx *tx, int r)
+/* Either of them, and what is to be done before the next. */
+rb_inline void write_record(const struct ringbus_node *node, struct link_tx *tx,
+			    enum record_kind kind, uint64_t event, const void *data, size_t size)
 {
+	bool parted = rb_unlikely(send_stamp_is_due(tx))
+			      ? write_stamped(node, tx, kind, event, data, size)
+			      : write_plain(node, tx, kind, event, data, size);
+
+	if (rb_unlikely(parted))
+		ring_tx_part(&tx->ring);
+}
+
+/* After a publication, where the common path cannot end: another part of the ring has begun, the
+ * sender fences, or the receiver sleeps. Returns r. */
+static rb_noinline int send_rest(struct ringbus_node *node, struct link_tx *tx, bool parted, int r)
+{
+	if (parted)
+		ring_tx_part(&tx->ring);
 	send_fence(node);
 	send_adapt_mode(node, send_ring(tx));
 	return r;
 }
 
-/* To one receiver. r, or NOT_COMMON. */
-rb_inline int send_one(struct ringbus_node *node, struct link_tx *tx, enum record_kind kind,
-		       uint64_t event, const void *data, size_t size, int r)
+/* A record with a stamp, or one that is copied by a call. */
+static rb_noinline int send_long(struct ringbus_node *node, struct link_tx *tx,
+				 enum record_kind kind, uint64_t event, const void *data,
+				 size_t size)
 {
-	if (!is_ready(tx, size))
-		return NOT_COMMON;
-	write_record(node->slot, tx, kind, event, data, size);
+	write_record(node, tx, kind, event, data, size);
+	KILL_POINT("X_EMIT_UNWOKEN");
+	return send_rest(node, tx, false, kind == RECORD_EVENT);
+}
+
+/* To one receiver that is ready. Returns how many subscribers that are. Makes no call but as its
+ * last act, so that it needs no stack: that is a tenth of a small message. */
+rb_inline int send_ready(struct ringbus_node *node, struct link_tx *tx, enum record_kind kind,
+			 uint64_t event, const void *data, size_t size)
+{
+	bool parted;
+
+	if (rb_unlikely(send_stamp_is_due(tx) || size > RB_COPY_INLINE_MAX))
+		return send_long(node, tx, kind, event, data, size);
+	parted = write_plain(node, tx, kind, event, data, size);
 	KILL_POINT("X_EMIT_UNWOKEN");
 	shm_light_fence();
 	/* sync BELL waker: a look without a fence is for unfenced senders only (MODE); pairs BELL
 	 * sleeper in doorbell_prepare() */
-	if (rb_likely(node->unfenced && !(shm_load_acquire(&tx->bell->inbox) & BELL_ASLEEP)))
-		return r;
-	return wake_one(node, tx, r);
+	if (rb_likely(!parted && node->unfenced &&
+		      !(shm_load_acquire(&tx->bell->inbox) & BELL_ASLEEP)))
+		return kind == RECORD_EVENT;
+	return send_rest(node, tx, parted, kind == RECORD_EVENT);
+}
+
+/* To one receiver. How many subscribers that are, or NOT_COMMON. */
+rb_inline int send_one(struct ringbus_node *node, struct link_tx *tx, enum record_kind kind,
+		       uint64_t event, const void *data, size_t size)
+{
+	return is_ready(tx, size) ? send_ready(node, tx, kind, event, data, size) : NOT_COMMON;
 }
 
 /* A word of an event's mask, without ourselves. */
@@ -133,7 +180,7 @@ static rb_noinline int send_many(struct ringbus_event *e, uint64_t first, const 
 		masks[w] = receivers(e, w);
 	tx = only_receiver(node, masks);
 	if (tx)
-		return send_one(node, tx, RECORD_EVENT, e->record_id, data, size, 1);
+		return send_one(node, tx, RECORD_EVENT, e->record_id, data, size);
 	FOR_RECEIVERS(node, masks, tx)
 	{
 		if (!is_ready(tx, size))
@@ -143,61 +190,13 @@ static rb_noinline int send_many(struct ringbus_event *e, uint64_t first, const 
 	if (count == 0 || (count > 1 && size > SEND_FAN_INLINE_MAX))
 		return NOT_COMMON;
 	FOR_RECEIVERS(node, masks, tx)
-	write_record(node->slot, tx, RECORD_EVENT, e->record_id, data, size);
+	write_record(node, tx, RECORD_EVENT, e->record_id, data, size);
 	KILL_POINT("X_EMIT_UNWOKEN");
 	send_fence(node);
 	FOR_RECEIVERS(node, masks, tx)
 	woke += send_ring(tx);
 	send_adapt_mode(node, woke);
 	return count;
-}
-
-/* The sending thread is alone here. */
-rb_inline int emit_alone(struct ringbus_event *e, const void *data, size_t size)
-{
-	struct ringbus_node *node = e->node;
-	uint64_t mask;
-
-	if (send_event_current(e) < 0)
-		return NOT_COMMON;
-	mask = receivers(e, 0);
-	if (rb_likely(node->mask_words == 1 && mask && !(mask & (mask - 1))))
-		return send_one(node, node->tx[__builtin_ctzll(mask)], RECORD_EVENT, e->record_id,
-				data, size, 1);
-	return send_many(e, mask, data, size);
-}
-
-static rb_noinline int emit_locked(struct ringbus_event *e, const void *data, size_t size)
-{
-	int r;
-
-	if (send_enter(e->node) < 0)
-		return NOT_COMMON;
-	r = emit_alone(e, data, size);
-	send_leave(e->node);
-	return r;
-}
-
-rb_inline int contact_alone(struct ringbus_node *node, const struct ringbus_address *to,
-			    const void *data, size_t size)
-{
-	struct link_tx *tx = to->slot < LAYOUT_NODES_MAX ? node->tx[to->slot] : NULL;
-
-	if (!tx || (to->generation != slot_generation(tx->word) && to->generation != 0))
-		return NOT_COMMON;
-	return send_one(node, tx, RECORD_CONTACT, 0, data, size, 0);
-}
-
-static rb_noinline int contact_locked(struct ringbus_node *node, const struct ringbus_address *to,
-				      const void *data, size_t size)
-{
-	int r;
-
-	if (send_enter(node) < 0)
-		return NOT_COMMON;
-	r = contact_alone(node, to, data, size);
-	send_leave(node);
-	return r;
 }
 
 static rb_cold int too_large(const struct ringbus_node *node, size_t size)
@@ -220,22 +219,91 @@ static rb_noinline int emit_general(struct ringbus_event *event, const void *dat
 	return node_guarded(event->node, send_event(event, &p, timeout_ns));
 }
 
+/* Whether a mask names one receiver, on a bus whose masks have one word. */
+rb_inline bool is_single(const struct ringbus_node *node, uint64_t mask)
+{
+	return rb_likely(node->mask_words == 1 && mask && !(mask & (mask - 1)));
+}
+
+/* The sending thread is alone here. */
+rb_inline int emit_alone(struct ringbus_event *e, const void *data, size_t size)
+{
+	struct ringbus_node *node = e->node;
+	uint64_t mask;
+
+	if (!send_event_is_current(e))
+		return NOT_COMMON;
+	mask = receivers(e, 0);
+	if (is_single(node, mask))
+		return send_one(node, node->tx[__builtin_ctzll(mask)], RECORD_EVENT, e->record_id,
+				data, size);
+	return send_many(e, mask, data, size);
+}
+
+static rb_noinline int emit_many(struct ringbus_event *e, uint64_t mask, const void *data,
+				 size_t size, uint64_t timeout_ns)
+{
+	int r = send_many(e, mask, data, size);
+
+	return r != NOT_COMMON ? r : emit_general(e, data, size, timeout_ns);
+}
+
+static rb_noinline int emit_locked(struct ringbus_event *e, const void *data, size_t size,
+				   uint64_t timeout_ns)
+{
+	int r = NOT_COMMON;
+
+	if (send_enter(e->node) == 0) {
+		r = emit_alone(e, data, size);
+		send_leave(e->node);
+	}
+	return r != NOT_COMMON ? r : emit_general(e, data, size, timeout_ns);
+}
+
+/* The node is not quite what it was. */
+static rb_noinline int emit_entered(struct ringbus_event *e, const void *data, size_t size,
+				    uint64_t timeout_ns)
+{
+	int r = node_enter(e->node);
+
+	return r < 0 ? r : emit_general(e, data, size, timeout_ns);
+}
+
+/* Every call is the last act: see send_ready(). */
 int ringbus_emit(struct ringbus_event *event, const void *data, size_t size, uint64_t timeout_ns)
 {
-	int r;
+	struct ringbus_node *node;
+	struct link_tx *tx;
+	uint64_t mask;
 
 	if (rb_unlikely(!event || (!data && size > 0)))
 		return rb_fail(-EINVAL, "no event, or no data");
-	r = node_enter(event->node);
-	if (rb_unlikely(r < 0))
-		return r;
-	if (rb_unlikely(!event->entry || size > event->node->inline_max))
-		r = NOT_COMMON;
-	else if (SEND_UNLOCKED(event->node))
-		r = emit_alone(event, data, size);
-	else
-		r = emit_locked(event, data, size);
-	return rb_likely(r != NOT_COMMON) ? r : emit_general(event, data, size, timeout_ns);
+	node = event->node;
+	if (rb_unlikely(!node_is_entered(node)))
+		return emit_entered(event, data, size, timeout_ns);
+	if (rb_unlikely(!event->entry || size > node->inline_max))
+		return emit_general(event, data, size, timeout_ns);
+	if (rb_unlikely(!SEND_UNLOCKED(node)))
+		return emit_locked(event, data, size, timeout_ns);
+	if (rb_unlikely(!send_event_is_current(event)))
+		return emit_general(event, data, size, timeout_ns);
+	mask = receivers(event, 0);
+	if (!is_single(node, mask))
+		return emit_many(event, mask, data, size, timeout_ns);
+	tx = node->tx[__builtin_ctzll(mask)];
+	if (rb_unlikely(!is_ready(tx, size)))
+		return emit_general(event, data, size, timeout_ns);
+	return send_ready(node, tx, RECORD_EVENT, event->record_id, data, size);
+}
+
+/* Where an address leads to, if we know its owner. */
+rb_inline struct link_tx *known_receiver(const struct ringbus_node *node,
+					 const struct ringbus_address *to)
+{
+	struct link_tx *tx = to->slot < LAYOUT_NODES_MAX ? node->tx[to->slot] : NULL;
+
+	return tx && (to->generation == slot_generation(tx->word) || to->generation == 0) ? tx
+											  : NULL;
 }
 
 static rb_noinline int contact_general(struct ringbus_node *node, const struct ringbus_address *to,
@@ -248,22 +316,45 @@ static rb_noinline int contact_general(struct ringbus_node *node, const struct r
 	return node_guarded(node, send_contact(node, to, &p, timeout_ns));
 }
 
-int ringbus_contact_address(struct ringbus_node *node, const struct ringbus_address *to,
-			    const void *data, size_t size, uint64_t timeout_ns)
+static rb_noinline int contact_locked(struct ringbus_node *node, const struct ringbus_address *to,
+				      const void *data, size_t size, uint64_t timeout_ns)
+{
+	int r = NOT_COMMON;
+
+	if (send_enter(node) == 0) {
+		r = send_one(node, known_receiver(node, to), RECORD_CONTACT, 0, data, size);
+		send_leave(node);
+	}
+	return r != NOT_COMMON ? r : contact_general(node, to, data, size, timeout_ns);
+}
+
+static rb_noinline int contact_entered(struct ringbus_node *node, const struct ringbus_address *to,
+				       const void *data, size_t size, uint64_t timeout_ns)
 {
 	int r = node_enter(node);
 
-	if (rb_unlikely(r < 0))
+	if (r < 0)
 		return r;
-	if (rb_unlikely(!to || (!data && size > 0)))
+	if (!to || (!data && size > 0))
 		return rb_fail(-EINVAL, "no address, or no data");
+	return contact_general(node, to, data, size, timeout_ns);
+}
+
+int ringbus_contact_address(struct ringbus_node *node, const struct ringbus_address *to,
+			    const void *data, size_t size, uint64_t timeout_ns)
+{
+	struct link_tx *tx;
+
+	if (rb_unlikely(!node || !node_is_entered(node) || !to || (!data && size > 0)))
+		return contact_entered(node, to, data, size, timeout_ns);
 	if (rb_unlikely(size > node->inline_max))
-		r = NOT_COMMON;
-	else if (SEND_UNLOCKED(node))
-		r = contact_alone(node, to, data, size);
-	else
-		r = contact_locked(node, to, data, size);
-	return rb_likely(r != NOT_COMMON) ? r : contact_general(node, to, data, size, timeout_ns);
+		return contact_general(node, to, data, size, timeout_ns);
+	if (rb_unlikely(!SEND_UNLOCKED(node)))
+		return contact_locked(node, to, data, size, timeout_ns);
+	tx = known_receiver(node, to);
+	if (rb_unlikely(!is_ready(tx, size)))
+		return contact_general(node, to, data, size, timeout_ns);
+	return send_ready(node, tx, RECORD_CONTACT, 0, data, size);
 }
 
 int ringbus_contact(struct ringbus_node *node, uint32_t pid, const void *data, size_t size,

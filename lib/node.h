@@ -237,6 +237,15 @@ rb_inline void event_bind_entry(struct ringbus_event *e, uint32_t index, uint32_
 /* Why our slot word is not what we made it: -ESTALE, or -EFAULT. */
 int node_lost(const struct ringbus_node *node);
 
+/* Whether node_enter() has nothing to say. */
+rb_inline bool node_is_entered(const struct ringbus_node *node)
+{
+	/* relaxed: own word, changed by others only when they take the slot from us */
+	return *(const volatile uint8_t *)node->guard != 0 &&
+	       !own_load_relaxed(&node->close_wanted) &&
+	       shm_load_relaxed(&node->bell->slot) == node->live_word;
+}
+
 /* 0; -ENOTCONN in a forked child or after close; -ESTALE if our slot was taken away. First thing in
  * every public call. */
 rb_inline int node_enter(const struct ringbus_node *node)

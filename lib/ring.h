@@ -207,8 +207,9 @@ rb_inline void ring_tx_store_hint(struct ring_tx *tx)
 void ring_tx_part(struct ring_tx *tx);
 
 /* Publishes the record that was reserved and filled with `size` bytes of payload or descriptor.
- * data, mask (capacity - 1), at: of the ring, loaded once by the caller. */
-rb_inline void ring_tx_put(struct ring_tx *tx, uint8_t *data, uint64_t mask, uint64_t at,
+ * data, mask (capacity - 1), at: of the ring, loaded once by the caller. True: ring_tx_part() is to
+ * be called before the next record. */
+rb_inline bool ring_tx_put(struct ring_tx *tx, uint8_t *data, uint64_t mask, uint64_t at,
 			   uint64_t bytes, uint64_t size, enum record_kind kind, uint64_t flags)
 {
 	uint64_t end = at + bytes;
@@ -222,14 +223,15 @@ rb_inline void ring_tx_put(struct ring_tx *tx, uint8_t *data, uint64_t mask, uin
 			  record_word0(at, bytes, kind, -size & 7, flags));
 	KILL_POINT("X_RING_PUBLISHED");
 	tx->tail = end;
-	if (rb_unlikely((at ^ end) >> tx->part_shift))
-		ring_tx_part(tx);
+	return (at ^ end) >> tx->part_shift != 0;
 }
 
 rb_inline void ring_tx_publish(struct ring_tx *tx, uint64_t bytes, uint64_t size,
 			       enum record_kind kind, uint64_t flags)
 {
-	ring_tx_put(tx, tx->data, tx->capacity - 1, tx->tail, bytes, size, kind, flags);
+	if (rb_unlikely(ring_tx_put(tx, tx->data, tx->capacity - 1, tx->tail, bytes, size, kind,
+				    flags)))
+		ring_tx_part(tx);
 	ring_tx_plan(tx);
 }
 

@@ -102,6 +102,20 @@ rb_inline int send_event_current(struct ringbus_event *e)
 		       : -EPERM;
 }
 
+/* The same by what is in the handle. False: send_event_current() knows. */
+rb_inline bool send_event_is_current(const struct ringbus_event *e)
+{
+	/* sync EVENT emitter: word before masks; pairs EVENT holder in publish_word() */
+	uint64_t word = shm_load_acquire(&e->entry->word);
+
+	if (rb_unlikely(word != e->word))
+		return false;
+	if (event_mode(word) == 0)
+		return e->may_emit_single;
+	/* sync EVENT emitter: rights; pairs EVENT holder in bit_set() */
+	return shm_load_acquire(&e->entry->members[e->node->slot / 64]) >> e->node->slot % 64 & 1;
+}
+
 /* Whether send_enter() has nothing to do. */
 #ifdef NDEBUG
 #define SEND_UNLOCKED(node) ((node)->single_sender)

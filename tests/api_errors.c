@@ -204,6 +204,23 @@ static void a_handle_to_an_event_that_was_does_not_lead_to_its_successor(void **
 	assert_int_equal(ringbus_emit(event, "x", 1, 0), 0);
 }
 
+static void a_subscriber_of_a_single_event_emits_to_nobody_however_well_it_knows_them(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = node_open(), *c = node_open();
+	struct ringbus_address to = node_address(b);
+	struct ringbus_event *theirs;
+
+	single(a, "news");
+	subscribe(b, "news");
+	theirs = subscribe(c, "news");
+	for (unsigned i = 0; i < 3; i++) {
+		ok(ringbus_contact_address(c, &to, "x", 1, 0));
+		pull_text(b, "x");
+		fails(ringbus_emit(theirs, "y", 1, 0), -EPERM);
+	}
+	pull_nothing(b);
+}
+
 static void a_held_control_lock_delays_control_calls_to_their_deadline_and_no_message(void **state)
 {
 	struct ringbus_node_options o = options();
@@ -412,6 +429,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(an_address_is_checked_before_anything_is_sent),
 	BUS_TEST(a_loan_is_of_its_node_and_does_not_grow),
 	BUS_TEST(a_handle_to_an_event_that_was_does_not_lead_to_its_successor),
+	BUS_TEST(a_subscriber_of_a_single_event_emits_to_nobody_however_well_it_knows_them),
 	BUS_TEST(a_held_control_lock_delays_control_calls_to_their_deadline_and_no_message),
 	BUS_TEST(a_kernel_without_what_is_needed_is_enotsup),
 	BUS_TEST(a_region_that_cannot_be_mapped_is_enomem),

@@ -136,7 +136,8 @@ static void rights_to_emit_are_those_of_the_slot(void **state)
 	event = single(nodes[2], "one");
 	for (unsigned n = 0; n < CORNERS; n++) {
 		theirs = subscribe(nodes[corners[n]], "one");
-		fails(ringbus_emit(theirs, "x", 1, 0), -EPERM);
+		for (unsigned i = 0; i < 3; i++)
+			fails(ringbus_emit(theirs, "x", 1, 0), -EPERM);
 	}
 	assert_int_equal(emit_text(event, "x"), (int)CORNERS);
 }
