@@ -287,7 +287,7 @@ static void a_slot_is_free_again_within_milliseconds_after_a_death(void **state)
 static void keep_busy(uint64_t unused)
 {
 	for (;;)
-		asm volatile("" ::: "memory");
+		__asm__ volatile("" ::: "memory");
 }
 
 static void a_slot_is_free_again_soon_on_a_busy_machine(void **state)
