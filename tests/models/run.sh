@@ -35,7 +35,7 @@ one() {
 	if spin "$@" -a "$here/$model.pml" >spin.out 2>&1 &&
 		gcc -O2 -w -DSAFETY -DMEMLIM=3000 $(sed -n 's/^ \* pan: //p' "$here/$model.pml") -o pan pan.c \
 			2>>spin.out; then
-		timeout 300 ./pan -m400000 >pan.out 2>&1
+		timeout 900 ./pan -m400000 >pan.out 2>&1
 		if grep -q 'errors: 0' pan.out && ! grep -qE 'depth too small|not completed|out of memory' pan.out; then
 			found=holds
 		elif grep -qE 'assertion violated|invalid end state' pan.out && grep -q 'errors: 1' pan.out; then

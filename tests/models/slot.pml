@@ -27,6 +27,7 @@
  * fails: -DLOCKLATE
  * fails: -DNOPID
  * fails: -DMARKSTORE
+ * pan: -DCOLLAPSE
  *
  * NOCAS LIVE by plain store; STALE the reaper decides before it has the control lock; FREEFIRST it frees, then cleans;
  * LOCKONLY a free live lock counts as death; LOCKLATE the live lock is taken after the CAS: false LOST; NOPID the
