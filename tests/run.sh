@@ -65,7 +65,9 @@ run() {
 	say "test $dir: $log"
 	meson test -C "$dir" --no-rebuild --logbase "$log" --print-errorlogs "$@" 2>&1 |
 		grep -vE '^(ninja:|$|Full log|Ok:|Expected|Unexpected|Skipped:|Timeout:|Fail:)'
-	logs="$logs $dir/meson-logs/$log.json"
+	json=$dir/meson-logs/$log.json
+	[ -f "$json" ] || json=$dir/meson-logs/$log-valgrind.json # a wrapper adds its name
+	logs="$logs $json"
 }
 
 asan() {
