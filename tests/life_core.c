@@ -40,6 +40,8 @@ static void crash_main(uint64_t unused)
 	dump_everything();
 	for (size_t i = 0; i + sizeof(private_text) < TOUCHED; i += 4096)
 		memcpy(memory + i, private_text, sizeof(private_text));
+	__asm__ volatile("" ::"r"(memory)
+			 : "memory"); /* or it would not be there: nobody reads it */
 	note_address(VICTIM, node);
 	child_ok(ringbus_wait(node, RINGBUS_FOREVER)); /* its ring is mapped, and not read */
 	flag_set(READY, 1);
