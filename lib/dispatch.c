@@ -15,52 +15,21 @@
 #define BATCH 256u
 #define COLD_AFTER 512u /* empty turns */
 
-/* without the call that other models need in a shared library; one byte of the static block */
-static _Thread_local char thread_token __attribute__((tls_model("initial-exec")));
-
-uint64_t receive_thread(void)
-{
-	return (uint64_t)(uintptr_t)&thread_token;
-}
-
-bool receive_is_ours(const struct ringbus_node *node)
-{
-	return own_load(&node->receiver) == receive_thread();
-}
-
-int receive_begin(struct ringbus_node *node)
-{
-	if (rb_unlikely(!own_cas(&node->receiving, 0, RECEIVING)) && !signal_gives_way(node))
-		return rb_fail(-EBUSY, receive_is_ours(node)
-					       ? "receiving from within a handler"
-					       : "another thread receives on this node");
-	own_store(&node->receiver, receive_thread());
-	if (rb_unlikely(node->fdwatch))
-		fdwatch_busy(node);
-	return 0;
-}
-
-void receive_end(struct ringbus_node *node)
-{
-	if (rb_unlikely(node->fdwatch))
-		fdwatch_drained(node);
-	own_store(&node->receiver, 0);
-	own_store(&node->receiving, 0);
-	if (own_load(&node->signal_waiters) > 0)
-		signal_receiver_ends(node);
-}
-
 /* Gives positions back and, when it is time (see ring_rx_give()), lets the sender know if it waits
  * for room. */
-static void give(struct link_rx *rx, struct ringbus_node *node, bool last)
+static rb_noinline void tell_of_room(struct link_rx *rx, struct ringbus_node *node)
 {
-	if (rb_likely(!ring_rx_give(&rx->ring, last)))
-		return;
 	/* sync BELL waker: head before the look at `room`; pairs BELL sleeper in doorbell_prepare()
 	 */
 	shm_fence();
 	if (doorbell_ring(&rx->bell->room, &rx->room_last))
 		shm_count(&node->own->wakes, 1);
+}
+
+rb_inline void give(struct link_rx *rx, struct ringbus_node *node, bool last)
+{
+	if (rb_unlikely(ring_rx_give(&rx->ring, last)))
+		tell_of_room(rx, node);
 }
 
 /* A pooled payload was read: its position goes back at once. With more messages there its sender is
@@ -410,8 +379,9 @@ static rb_noinline unsigned stream_is_dry(struct ringbus_node *node, unsigned li
 }
 
 /* Whoever polls in a loop spends its time between two looks with the rest of a turn. While messages
- * keep coming a turn that found nothing looks on for a moment (about 0.1 us) at what is likely to
- * bring the next one. */
+ * keep coming a turn that found nothing looks on for a moment at what is likely to bring the next
+ * one, and takes it without another turn; pausing, for its sender may be on the other half of this
+ * core. */
 #define LOOK_ON_LOOKS 64u
 #define LOOK_ON_RINGS 4u
 #define LOOK_ON_TURNS 1024u /* empty turns until nothing is expected any more */
@@ -420,11 +390,14 @@ static rb_noinline unsigned look_on(struct ringbus_node *node, unsigned limit)
 {
 	for (unsigned round = 0; round < LOOK_ON_LOOKS / node->hot; round++)
 		for (uint32_t i = 0; i < node->hot; i++) {
-			const struct ring_rx *ring = &node->rx[node->order[i]]->ring;
+			struct link_rx *rx = node->rx[node->order[i]];
 
-			if (ring_rx_has_word(ring))
-				return drain_rings(node, limit);
-			ring_rx_prefetch(ring);
+			if (ring_rx_has_word(&rx->ring)) {
+				rx->idle = 0;
+				return limit ? drain(node, rx, (unsigned)rb_min(BATCH, limit)) : 0;
+			}
+			ring_rx_prefetch(&rx->ring);
+			cpu_pause();
 		}
 	return 0;
 }

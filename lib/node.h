@@ -304,12 +304,14 @@ int send_trim(struct ringbus_node *node);
 /* Messages and bytes sent since we joined. */
 void send_count(const struct ringbus_node *node, uint64_t *messages, uint64_t *bytes);
 
-/* dispatch.c */
+/* ringbus.c */
 uint64_t receive_thread(void); /* token of the calling thread */
 bool receive_is_ours(const struct ringbus_node *node);
-void receive_open_rings(struct ringbus_node *node);
 int receive_begin(struct ringbus_node *node);
 void receive_end(struct ringbus_node *node);
+
+/* dispatch.c */
+void receive_open_rings(struct ringbus_node *node);
 int dispatch_poll(struct ringbus_node *node, unsigned limit);
 int dispatch_pull(struct ringbus_node *node, struct ringbus_message *m);
 void dispatch_pulled_done(struct ringbus_node *node);

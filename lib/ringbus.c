@@ -33,6 +33,43 @@ int node_condemned(const struct ringbus_node *node)
 		       node->region->port);
 }
 
+/* ---- who receives ---- */
+
+/* without the call that other models need in a shared library; one byte of the static block */
+static _Thread_local char thread_token __attribute__((tls_model("initial-exec")));
+
+uint64_t receive_thread(void)
+{
+	return (uint64_t)(uintptr_t)&thread_token;
+}
+
+bool receive_is_ours(const struct ringbus_node *node)
+{
+	return own_load(&node->receiver) == receive_thread();
+}
+
+int receive_begin(struct ringbus_node *node)
+{
+	if (rb_unlikely(!own_cas(&node->receiving, 0, RECEIVING)) && !signal_gives_way(node))
+		return rb_fail(-EBUSY, receive_is_ours(node)
+					       ? "receiving from within a handler"
+					       : "another thread receives on this node");
+	own_store(&node->receiver, receive_thread());
+	if (rb_unlikely(node->fdwatch))
+		fdwatch_busy(node);
+	return 0;
+}
+
+void receive_end(struct ringbus_node *node)
+{
+	if (rb_unlikely(node->fdwatch))
+		fdwatch_drained(node);
+	own_store(&node->receiver, 0);
+	own_store(&node->receiving, 0);
+	if (own_load(&node->signal_waiters) > 0)
+		signal_receiver_ends(node);
+}
+
 /* ---- receiving ---- */
 
 /* Ends a receiving call; true: a handler closed the node, which is gone now. */
