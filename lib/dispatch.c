@@ -382,7 +382,7 @@ static rb_noinline unsigned stream_is_dry(struct ringbus_node *node, unsigned li
  * keep coming a turn that found nothing looks on for a moment at what is likely to bring the next
  * one, and takes it without another turn; pausing, for its sender may be on the other half of this
  * core. */
-#define LOOK_ON_LOOKS 64u
+#define LOOK_ON_LOOKS 8u
 #define LOOK_ON_RINGS 4u
 #define LOOK_ON_TURNS 1024u /* empty turns until nothing is expected any more */
 
