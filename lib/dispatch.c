@@ -119,8 +119,7 @@ static bool resolve_chunk(struct ringbus_node *node, struct link_rx *rx,
 	return true;
 }
 
-/* What accept() does not set. Not all of it by an initializer: the compiler would clear it by a
- * string instruction, which takes longer than all the rest of a message. */
+/* What accept() does not set; an initializer would clear all of it for each message. */
 rb_inline void message_begin(struct ringbus_message *m, struct ringbus_node *node)
 {
 	m->notice = 0;
@@ -547,10 +546,10 @@ int dispatch_pull(struct ringbus_node *node, struct ringbus_message *m)
 	if (node->pull_notices && pull_notice(node, m))
 		return 1;
 	rings = node->rings;
+	*m = (struct ringbus_message){.node = node}; /* so it stays if there is none */
 	for (uint32_t k = 0; k < rings; k++) {
 		uint32_t i = node->next_ring % rings;
 
-		message_begin(m, node);
 		if (pull_from(node, node->rx[node->order[i]], m)) {
 			if (++node->pull_budget >= BATCH) {
 				node->pull_budget = 0;

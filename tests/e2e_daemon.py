@@ -29,8 +29,8 @@ def bare(test):
     return test
 
 
-def listening(address="127.0.0.1", family=socket.AF_INET):
-    sock = socket.socket(family)
+def listening(address="127.0.0.1"):
+    sock = socket.socket()
     sock.bind((address, 0))
     sock.listen(8)
     return sock
@@ -86,7 +86,9 @@ def a_socket_that_does_not_fit_is_told_of(bus):
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         assert "no listening IPv4 socket" in refused(bus, sock)
-    with listening("::1", socket.AF_INET6) as sock:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(os.path.join(bus.work, "other"))
+        sock.listen(1)
         assert "no listening IPv4 socket" in refused(bus, sock)
     with listening("0.0.0.0") as sock:
         assert "does not listen on 127.0.0.1" in refused(bus, sock)
