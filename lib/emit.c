@@ -20,6 +20,18 @@ rb_inline bool is_ready(const struct link_tx *tx, size_t size)
 			 ring_tx_plain(&tx->ring, ring_record_bytes(size, RECORD_STAMPED)));
 }
 
+/* What follows a publication of either kind. */
+rb_inline void count_sent(const struct ringbus_node *node, const struct link_tx *tx,
+			  struct layout_ring_tx *ctl, enum record_kind kind, uint64_t event,
+			  size_t size)
+{
+	shm_count(&ctl->messages, 1);
+	shm_count(&ctl->bytes, size);
+	PROBE_PUBLISH(node->slot, tx->slot,
+		      kind == RECORD_EVENT ? (uint32_t)(event >> 48) : RB_PROBE_CONTACT, size);
+	KILL_POINT("X_EMIT_PUBLISHED");
+}
+
 /* Writes and publishes a record, without what the last one said already. True: ring_tx_part() is to
  * be called before the next one. */
 rb_inline bool write_plain(const struct ringbus_node *node, struct link_tx *tx,
@@ -46,11 +58,7 @@ rb_inline bool write_plain(const struct ringbus_node *node, struct link_tx *tx,
 		parted = ring_tx_put(&tx->ring, ring, mask, at, ring_record_bytes(size, 0), size,
 				     kind, 0);
 	}
-	shm_count(&ctl->messages, 1);
-	shm_count(&ctl->bytes, size);
-	PROBE_PUBLISH(node->slot, tx->slot,
-		      kind == RECORD_EVENT ? (uint32_t)(event >> 48) : RB_PROBE_CONTACT, size);
-	KILL_POINT("X_EMIT_PUBLISHED");
+	count_sent(node, tx, ctl, kind, event, size);
 	return parted;
 }
 
@@ -70,10 +78,7 @@ static rb_noinline bool write_stamped(const struct ringbus_node *node, struct li
 	shm_copy_out(w + 4, data, size);
 	parted = ring_tx_put(&tx->ring, tx->ring.data, tx->ring.capacity - 1, tx->ring.tail,
 			     ring_record_bytes(size, RECORD_STAMPED), size, kind, RECORD_STAMPED);
-	ring_tx_count(&tx->ring, size);
-	PROBE_PUBLISH(node->slot, tx->slot,
-		      kind == RECORD_EVENT ? (uint32_t)(event >> 48) : RB_PROBE_CONTACT, size);
-	KILL_POINT("X_EMIT_PUBLISHED");
+	count_sent(node, tx, tx->ring.ctl, kind, event, size);
 	return parted;
 }
 

@@ -40,8 +40,12 @@ void node_suspect(struct ringbus_node *node, uint32_t slot)
 	control_reap(node->region, rb_deadline_ns(10 * RB_MS));
 }
 
-rb_cold int node_lost(const struct ringbus_node *node)
+rb_cold int node_refused(const struct ringbus_node *node)
 {
+	if (!node)
+		return -EINVAL;
+	if (*(const volatile uint8_t *)node->guard == 0 || own_load_relaxed(&node->close_wanted))
+		return -ENOTCONN;
 	if (guard_condemned(node->region))
 		return rb_fail(-EFAULT, "the region file of the bus on port %u was truncated",
 			       node->region->port);

@@ -234,10 +234,7 @@ rb_inline void event_bind_entry(struct ringbus_event *e, uint32_t index, uint32_
 	e->word = 0;
 }
 
-/* Why our slot word is not what we made it: -ESTALE, or -EFAULT. */
-int node_lost(const struct ringbus_node *node);
-
-/* Whether node_enter() has nothing to say. */
+/* Whether calls on the node are accepted. */
 rb_inline bool node_is_entered(const struct ringbus_node *node)
 {
 	/* relaxed: own word, changed by others only when they take the slot from us */
@@ -246,18 +243,14 @@ rb_inline bool node_is_entered(const struct ringbus_node *node)
 	       shm_load_relaxed(&node->bell->slot) == node->live_word;
 }
 
-/* 0; -ENOTCONN in a forked child or after close; -ESTALE if our slot was taken away. First thing in
- * every public call. */
+/* Why they are not. */
+int node_refused(const struct ringbus_node *node);
+
+/* 0; -EINVAL no node; -ENOTCONN in a forked child or after close; -ESTALE if our slot was taken
+ * away; -EFAULT if the region was truncated. First thing in every public call. */
 rb_inline int node_enter(const struct ringbus_node *node)
 {
-	if (rb_unlikely(!node))
-		return -EINVAL;
-	if (rb_unlikely(*(const volatile uint8_t *)node->guard == 0 ||
-			own_load_relaxed(&node->close_wanted)))
-		return -ENOTCONN;
-	/* relaxed: own word, changed by others only when they take the slot from us */
-	return rb_likely(shm_load_relaxed(&node->bell->slot) == node->live_word) ? 0
-										 : node_lost(node);
+	return rb_likely(node && node_is_entered(node)) ? 0 : node_refused(node);
 }
 
 /* Whether signals are given to a handler. */
