@@ -38,7 +38,8 @@ struct ringbus_inspect_place {
 	char directory[512];
 };
 /* Fills up to capacity entries, returns how many buses there are. directory NULL: all directories
- * in which ringbus_node_open() would look. */
+ * in which ringbus_node_open() would look; one that is not there or that we may not read has none.
+ * -EACCES the directory that was named may not be read; -EMFILE, -ENOMEM, -EIO. */
 RINGBUS_API int ringbus_inspect_list(struct ringbus_inspect_place *places, size_t capacity,
 				     const char *directory);
 

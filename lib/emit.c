@@ -217,8 +217,6 @@ static rb_noinline int emit_general(struct ringbus_event *event, const void *dat
 {
 	struct send_payload p = {.data = data, .size = size, .loan = SEND_NO_LOAN};
 
-	if (event->index == UINT32_MAX)
-		return rb_fail(-ENOENT, "event '%s' does not exist", event->id);
 	if (size > event->node->region->g.pool_bytes)
 		return too_large(event->node, size);
 	return node_guarded(event->node, send_event(event, &p, timeout_ns));
@@ -286,7 +284,7 @@ int ringbus_emit(struct ringbus_event *event, const void *data, size_t size, uin
 	node = event->node;
 	if (rb_unlikely(!node_is_entered(node)))
 		return emit_entered(event, data, size, timeout_ns);
-	if (rb_unlikely(!event->entry || size > node->inline_max))
+	if (rb_unlikely(size > node->inline_max))
 		return emit_general(event, data, size, timeout_ns);
 	if (rb_unlikely(!SEND_UNLOCKED(node)))
 		return emit_locked(event, data, size, timeout_ns);
@@ -430,8 +428,6 @@ int ringbus_emit_loan(struct ringbus_event *event, struct ringbus_loan *loan, ui
 		r = loan_payload(event->node, loan, &p);
 	if (r < 0)
 		return r;
-	if (event->index == UINT32_MAX)
-		return rb_fail(-ENOENT, "event '%s' does not exist", event->id);
 	r = send_event(event, &p, timeout_ns);
 	if (r >= 0)
 		loan->data = NULL;

@@ -108,7 +108,8 @@ static int name_match(struct cds_lfht_node *n, const void *key)
 	return e->id_bytes == k->bytes && memcmp(e->id, k->id, k->bytes) == 0;
 }
 
-/* The handle for a name, made if missing. Caller holds events_lock. NULL: no memory. */
+/* The handle for a name, made if missing. Caller holds events_lock, and binds it before it leaves
+ * the library. NULL: no memory. */
 static struct ringbus_event *handle(struct ringbus_node *node, const char *id, size_t bytes,
 				    bool make)
 {
@@ -420,8 +421,6 @@ int ringbus_event_dissolve(struct ringbus_event *event)
 	rb_fail_clear();
 	if (r < 0)
 		return r;
-	if (event->index == UINT32_MAX)
-		return rb_fail(-ENOENT, "no event '%s'", event->id);
 	return leave_event(event, true);
 }
 
@@ -497,8 +496,6 @@ static void info_of(const struct ringbus_event *event, struct ringbus_event_info
 	const struct region *region = event->node->region;
 	uint64_t word;
 
-	if (!event->entry)
-		return;
 	/* sync EVENT emitter: word before masks; pairs EVENT holder in publish_word() */
 	word = shm_load_acquire(&event->entry->word);
 	if (event_generation(word) != event->generation)
@@ -548,8 +545,7 @@ int ringbus_event_wait_subscribers(struct ringbus_event *event, unsigned count, 
 		if (r < 0)
 			return r;
 		/* sync EVENT emitter: word before masks; pairs EVENT holder in publish_word() */
-		if (!event->entry ||
-		    event_generation(shm_load_acquire(&event->entry->word)) != event->generation)
+		if (event_generation(shm_load_acquire(&event->entry->word)) != event->generation)
 			return rb_fail(-ENOENT, "event '%s' does not exist", event->id);
 		if (mask_count(event->entry->deliver, event->node->slot) >= count)
 			return 0;

@@ -86,19 +86,10 @@ uint64_t pool_cost_of(const struct pool *p, uint64_t size)
 	return 1ull << slab_shift(size);
 }
 
-static bool push(struct pool_stack *s, uint64_t id)
+/* pool_add() made room for all chunks. */
+static void push(struct pool_stack *s, uint64_t id)
 {
-	if (s->count == s->capacity) {
-		size_t capacity = s->capacity ? s->capacity * 2 : 64;
-		uint64_t *ids = realloc(s->ids, capacity * sizeof(*ids));
-
-		if (!ids)
-			return false;
-		s->ids = ids;
-		s->capacity = capacity;
-	}
 	s->ids[s->count++] = id;
-	return true;
 }
 
 static struct pool_chunk *chunk_of(const struct pool *p, uint64_t id)

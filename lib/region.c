@@ -5,7 +5,6 @@
 #include "guard.h"
 #include "region_registry.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -547,53 +546,4 @@ int region_directory(char out[REGION_PATH_MAX], unsigned port, const char *direc
 	}
 	strcpy(out, n == PATH_CANDIDATES - 1 ? places[n - 1] : places[0]);
 	return 0;
-}
-
-static int region_list_in(struct region_place *places, size_t capacity, const char *directory,
-			  int found)
-{
-	struct path_directory d;
-	struct dirent *entry;
-	DIR *dir;
-	int fd;
-
-	if (path_directory_open(&d, directory) < 0)
-		return found;
-	fd = openat(d.fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir && fd >= 0)
-		close(fd);
-	while (dir && (entry = readdir(dir)) != NULL) {
-		char *end;
-		unsigned long port = strtoul(entry->d_name, &end, 10);
-
-		if (end == entry->d_name || strcmp(end, ".bus") != 0 || port == 0 || port > 65535)
-			continue;
-		if ((size_t)found < capacity) {
-			places[found].port = (unsigned)port;
-			strcpy(places[found].directory, directory);
-		}
-		found++;
-	}
-	if (dir)
-		closedir(dir);
-	path_directory_close(&d);
-	return found;
-}
-
-int region_list(struct region_place *places, size_t capacity, const char *directory)
-{
-	char where[PATH_CANDIDATES][REGION_PATH_MAX];
-	int n = path_candidates(where, directory);
-	int found = n < 0 ? n : 0;
-
-	for (int i = 0; i < n; i++) {
-		bool again = false;
-
-		for (int k = 0; k < i; k++)
-			again = again || strcmp(where[i], where[k]) == 0;
-		if (!again)
-			found = region_list_in(places, capacity, where[i], found);
-	}
-	return found;
 }

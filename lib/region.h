@@ -80,7 +80,7 @@ void region_unlink(struct region *region);
 int region_directory(char out[REGION_PATH_MAX], unsigned port, const char *directory,
 		     const char *group);
 /* Ports of all buses in the directories searched: fills up to capacity entries, returns how many
- * there are. */
+ * there are. A directory that is not there has none, nor one of several that we may not read. */
 struct region_place {
 	unsigned port;
 	char directory[REGION_PATH_MAX];

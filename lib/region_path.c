@@ -1,4 +1,4 @@
-/* region_path.c: names, directories and checks of the files of a bus. Level 1.
+/* region_path.c: names, directories and checks of the files of a bus, and which there are. Level 1.
  *
  * Anybody may put anything where we look, so each name is opened with O_PATH | O_NOFOLLOW, judged
  * by fstat, and only then opened for use, through that descriptor: what was judged is what is used.
@@ -7,6 +7,7 @@
 
 #include "error.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <stdio.h>
@@ -110,7 +111,9 @@ int path_directory_open(struct path_directory *d, const char *path)
 		return rb_fail(err == -EPERM ? -EACCES : err, "cannot open directory %s: %s", path,
 			       strerrordesc_np(-err));
 	}
-	err = fstat(d->fd, &st) < 0 ? -errno : path_directory_judge(d, &st);
+	err = fstat(d->fd, &st) < 0
+		      ? rb_fail(-EIO, "fstat of %s failed: %s", path, strerrordesc_np(errno))
+		      : path_directory_judge(d, &st);
 	if (err < 0)
 		path_directory_close(d);
 	return err;
@@ -232,4 +235,71 @@ int path_file_reopen(int path_fd)
 			       n > 0 ? file : "a file of the bus", strerrordesc_np(err));
 	}
 	return path_raise(fd);
+}
+
+static int path_unread(const char *directory, int err)
+{
+	bool told = err == EMFILE || err == ENFILE || err == ENOMEM || err == EACCES;
+
+	return rb_fail(told ? -err : -EIO, "cannot read directory %s: %s", directory,
+		       strerrordesc_np(err));
+}
+
+/* Adds the buses of one directory to those found. -ENOENT: it is not there. */
+static int path_list(struct region_place *places, size_t capacity, const char *directory, int found)
+{
+	struct path_directory d;
+	struct dirent *entry;
+	DIR *dir = NULL;
+	int fd, err = path_directory_open(&d, directory);
+
+	if (err < 0)
+		return err;
+	fd = openat(d.fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0)
+		dir = fdopendir(fd);
+	err = errno;
+	path_directory_close(&d);
+	if (!dir && fd >= 0)
+		close(fd);
+	if (!dir)
+		return path_unread(directory, err);
+	for (errno = 0; (entry = readdir(dir)) != NULL; errno = 0) {
+		char *end;
+		unsigned long port = strtoul(entry->d_name, &end, 10);
+
+		if (end == entry->d_name || strcmp(end, ".bus") != 0 || port == 0 || port > 65535)
+			continue;
+		if ((size_t)found < capacity) {
+			places[found].port = (unsigned)port;
+			strcpy(places[found].directory, directory);
+		}
+		found++;
+	}
+	err = errno;
+	closedir(dir);
+	return err ? path_unread(directory, EIO) : found;
+}
+
+int region_list(struct region_place *places, size_t capacity, const char *directory)
+{
+	char where[PATH_CANDIDATES][REGION_PATH_MAX];
+	int n = path_candidates(where, directory);
+	int found = n < 0 ? n : 0;
+
+	for (int i = 0; i < n; i++) {
+		bool again = false;
+		int r;
+
+		for (int k = 0; k < i; k++)
+			again = again || strcmp(where[i], where[k]) == 0;
+		if (again)
+			continue;
+		r = path_list(places, capacity, where[i], found);
+		if (r >= 0)
+			found = r;
+		else if (r != -ENOENT && (r != -EACCES || n == 1))
+			return r;
+	}
+	return found;
 }

@@ -389,6 +389,12 @@ bool bus_end(struct ringbus_service *s)
 		s->ended = bus_is_removed(s) && !bus_is_lived_in(s->region);
 		return s->ended;
 	}
+	/* What is granted and not claimed yet would keep the bus, with nobody to take it back. Its
+	 * process finds the word gone and joins again. */
+	for (uint32_t i = 0; i < s->region->g.nodes; i++)
+		/* sync SLOT service: a look; decided by the CAS; pairs SLOT joiner in join_claim()
+		 */
+		control_void_grant(&control, i, shm_load_acquire(&s->region->bells[i].slot));
 	if (control_busy_slots(s->region) == 0) {
 		/* sync CLOSING service: before the files go, and only with all slots FREE, which
 		 * only a grant under this lock could change; pairs CLOSING joiner in join_claim()

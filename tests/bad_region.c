@@ -20,20 +20,14 @@ struct image {
 	size_t bytes;
 };
 
-static void bus_file(char path[128])
-{
-	snprintf(path, 128, "%s/%u.bus", bus_directory(), bus_port());
-}
-
 static void image_open(struct image *image)
 {
 	struct layout_header header;
 	const char *why = NULL;
-	char path[128];
+	const char *path = bus_file();
 	struct stat st;
 	int fd;
 
-	bus_file(path);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	assert_true(fd >= 0);
 	assert_int_equal(fstat(fd, &st), 0);
@@ -173,11 +167,11 @@ static void files_of_random_bytes_are_no_region(void **state)
 {
 	static const size_t sizes[] = {0, 1, 127, 128, 4096, 100000, 1 << 20};
 	uint64_t random = harness_number("HARNESS_SEED", 7);
-	char path[128];
+	const char *path;
 
 	bus_serve(NULL);
 	bus_stop();
-	bus_file(path);
+	path = bus_file();
 	mkdir(bus_directory(), 0700);
 	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		int fd = open(path, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0600);
@@ -203,9 +197,9 @@ static void open_denied(uint64_t unused)
 
 static void a_symbolic_link_is_not_followed(void **state)
 {
-	char path[128], moved[136];
+	const char *path = bus_file();
+	char moved[300];
 
-	bus_file(path);
 	snprintf(moved, sizeof(moved), "%s.moved", path);
 	assert_int_equal(rename(path, moved), 0);
 	assert_int_equal(symlink(moved, path), 0);
@@ -216,9 +210,8 @@ static void a_symbolic_link_is_not_followed(void **state)
 
 static void a_region_that_others_may_write_is_refused(void **state)
 {
-	char path[128];
+	const char *path = bus_file();
 
-	bus_file(path);
 	assert_int_equal(chmod(path, 0666), 0);
 	child_join(child_start(open_denied, 0));
 	assert_int_equal(chmod(path, 0600), 0);
@@ -227,13 +220,12 @@ static void a_region_that_others_may_write_is_refused(void **state)
 
 static void files_of_another_user_are_refused(void **state)
 {
-	char path[128];
+	const char *path = bus_file();
 
 	if (geteuid() != 0) {
 		print_message("SKIPPED: needs root to give files away\n");
 		skip();
 	}
-	bus_file(path);
 	assert_int_equal(chown(path, 65534, 65534), 0);
 	child_join(child_start(open_denied, 0));
 	assert_int_equal(chown(path, 0, 0), 0);
@@ -268,11 +260,10 @@ static void guarded(uint64_t unused)
 	struct ringbus_node_options o = {.size = sizeof(o), .sigbus_guard = true};
 	struct ringbus_node *node = child_node(&o);
 	struct ringbus_event *event;
-	char path[128];
+	const char *path = bus_file();
 	int rc;
 
 	child_ok(ringbus_event_create(&event, node, "news", NULL));
-	bus_file(path);
 	child_check(truncate(path, 0) == 0);
 	while ((rc = ringbus_emit(event, "x", 1, 0)) >= 0 && (rc = ringbus_poll(node, 0)) >= 0)
 		;

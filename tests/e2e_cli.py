@@ -437,7 +437,8 @@ def nodes_whose_name_reads_as_process_or_slot_are_met_when_that_is_not_there(bus
 def a_port_of_the_environment_that_is_none_exits_with_2(bus):
     for port in ("0", "abc", "65536", "-1"):
         bus.env["RINGBUS_PORT"] = port
-        for command in (("ringbus", "ls"), ("ringbus", "emit", "x", "y"), ("ringbusd",)):
+        for command in (("ringbus", "ls"), ("ringbus", "emit", "x", "y"), ("ringbusd",), ("shm-inspect", "nodes"),
+                        ("shm-inspect", "doctor", "a", "b")):
             result = bus.run(*command)
             same(result.returncode, 2, (command, port, result))
             assert b"RINGBUS_PORT" in result.stderr, result

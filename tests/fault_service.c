@@ -114,26 +114,52 @@ static void who_proves_nothing_gets_nothing(void **state)
 	leave(&r);
 }
 
+/* Is granted a slot and does not claim it. Returns the connection. */
+static int be_granted(struct region *region, struct wire_message *grant)
+{
+	struct wire_message m;
+	int fd = shake(region, &m);
+	uint64_t offset = m.proof_offset;
+
+	ok(peer_proof_take(region, offset));
+	m.kind = WIRE_PROVED;
+	ok(port_send(fd, &m, sizeof(m), rb_deadline_ns(RB_SECOND)));
+	ok(port_receive(fd, grant, sizeof(*grant), rb_deadline_ns(10 * RB_SECOND)));
+	assert_int_equal(grant->kind, WIRE_GRANT);
+	assert_int_equal(grant->pid, getpid());
+	peer_proof_drop(region, offset);
+	return fd;
+}
+
 static void a_grant_that_nobody_takes_is_taken_back(void **state)
 {
 	struct join_result r = join();
-	struct wire_message m, grant;
-	uint64_t offset;
-	int fd = shake(r.region, &m);
+	struct wire_message grant;
 
-	offset = m.proof_offset;
-	ok(peer_proof_take(r.region, offset));
-	m.kind = WIRE_PROVED;
-	ok(port_send(fd, &m, sizeof(m), rb_deadline_ns(RB_SECOND)));
-	ok(port_receive(fd, &grant, sizeof(grant), rb_deadline_ns(10 * RB_SECOND)));
-	assert_int_equal(grant.kind, WIRE_GRANT);
-	assert_int_equal(grant.pid, getpid());
-	peer_proof_drop(r.region, offset);
-	close(fd);
+	close(be_granted(r.region, &grant));
 	/* sync SLOT reader: none; a look by a test */
 	while (slot_state(shm_load_acquire(&r.region->bells[grant.slot].slot)) != SLOT_FREE)
 		pause_briefly();
 	leave(&r);
+}
+
+static void a_service_takes_its_grants_back_before_it_ends(void **state)
+{
+	struct join_result r = join();
+	struct wire_message grant;
+	int fd = be_granted(r.region, &grant);
+
+	bus_stop();
+	/* sync SLOT reader: none; a look by a test */
+	assert_int_equal(slot_state(shm_load_acquire(&r.region->bells[grant.slot].slot)),
+			 SLOT_FREE);
+	close(fd);
+	bus_serve(NULL);
+	fd = be_granted(r.region, &grant);
+	leave(&r);
+	bus_stop();
+	assert_int_equal(access(bus_file(), F_OK), -1);
+	close(fd);
 }
 
 static void a_flood_of_idle_connections_keeps_nobody_out(void **state)
@@ -365,6 +391,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(a_hello_with_a_wild_offset_is_refused),
 	BUS_TEST(who_proves_nothing_gets_nothing),
 	BUS_TEST(a_grant_that_nobody_takes_is_taken_back),
+	BUS_TEST(a_service_takes_its_grants_back_before_it_ends),
 	BUS_TEST(a_flood_of_idle_connections_keeps_nobody_out),
 	BARE_TEST(a_service_out_of_descriptors_lives_on),
 	BUS_TEST(an_impostor_on_the_port_of_a_bus_is_found_out),

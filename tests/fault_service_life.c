@@ -1,6 +1,9 @@
 /* fault_service_life.c: services come and go, and so do those that they serve. */
 #include "service_fixture.h"
 
+#include "port.h"
+
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
 
@@ -234,6 +237,46 @@ static void many_that_start_the_service_at_once_meet_on_one_bus(void **state)
 	unsetenv("RINGBUS_LINGER");
 }
 
+static void spoil_version(void)
+{
+	uint32_t version = 4711;
+	int fd = open(bus_file(), O_RDWR | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, &version, sizeof(version),
+				offsetof(struct layout_header, version)),
+			 sizeof(version));
+	close(fd);
+}
+
+/* What a newer or a broken version left, and nobody uses. */
+static void a_dead_bus_that_cannot_be_read_is_replaced_by_who_may_start_a_service(void **state)
+{
+	struct join_result r;
+	char said[400];
+	int fd;
+
+	if (!getenv("RINGBUSD"))
+		skip();
+	bus_serve(NULL);
+	bus_kill();
+	spoil_version();
+	fails(try_join(&r, RB_SECOND, false), -EPROTO);
+	snprintf(said, sizeof(said), "%s", ringbus_error_detail());
+	/* something else has the port: then it is not said to be the port's fault */
+	fd = port_listen(bus_port());
+	assert_true(fd >= 0);
+	fails(try_join(&r, RB_SECOND, true), -EPROTO);
+	assert_string_equal(ringbus_error_detail(), said);
+	close(fd);
+	setenv("RINGBUS_LINGER", "0.1", 1);
+	ok(try_join(&r, 20 * RB_SECOND, true));
+	unsetenv("RINGBUS_LINGER");
+	leave(&r);
+	while (access(bus_file(), F_OK) == 0)
+		pause_briefly();
+}
+
 static void a_service_that_cannot_be_started_is_said_so(void **state)
 {
 	const char *named = getenv("RINGBUSD");
@@ -266,6 +309,7 @@ static const struct CMUnitTest tests[] = {
 	BARE_TEST(a_service_ends_when_its_files_were_deleted),
 	BARE_TEST(a_service_ends_when_the_last_member_left_without_files),
 	BARE_TEST(many_that_start_the_service_at_once_meet_on_one_bus),
+	BARE_TEST(a_dead_bus_that_cannot_be_read_is_replaced_by_who_may_start_a_service),
 	BARE_TEST(a_service_that_cannot_be_started_is_said_so),
 };
 

@@ -112,9 +112,8 @@ static void serve_episodes(uint64_t unused)
 {
 	struct ringbus_service *service = NULL;
 	uint64_t e = 0, opened = 0;
-	char path[128];
+	const char *path = bus_file();
 
-	snprintf(path, sizeof(path), "%s/%u.bus", bus_directory(), bus_port());
 	while (next_episode(&e, harness_number("HOSTILE_LOADS", 4000000) / 2)) {
 		unsigned lies = some_lies();
 
@@ -211,10 +210,9 @@ static void fill_bus(struct ringbus_node *from, struct ringbus_node *to)
 static void inspect_episodes(uint64_t unused)
 {
 	struct ringbus_node *one, *two;
-	char path[128];
+	const char *path = bus_file();
 	uint64_t e = 0;
 
-	snprintf(path, sizeof(path), "%s/%u.bus", bus_directory(), bus_port());
 	while (next_episode(&e, harness_number("HOSTILE_LOADS", 4000000) / 2)) {
 		image_restore((uint32_t)(1 + flag_get(0) * 16));
 		one = child_node(NULL);

@@ -240,7 +240,6 @@ static void start_workers(pid_t pids[WORKERS], enum kind kind)
 static void one_round(enum kind kind, uint64_t random)
 {
 	pid_t pids[WORKERS];
-	char path[128];
 
 	watchdog(60);
 	start_workers(pids, kind);
@@ -249,8 +248,7 @@ static void one_round(enum kind kind, uint64_t random)
 	flag_set(STOP, 1);
 	for (unsigned i = 0; i < WORKERS; i++)
 		child_join(pids[i]);
-	snprintf(path, sizeof(path), "%s/%u.bus", bus_directory(), bus_port());
-	unlink(path);
+	unlink(bus_file());
 }
 
 static void damage_of_the_file_kills_nobody(void **state)
@@ -333,8 +331,7 @@ static void holes_in_a_full_filesystem_kill_nobody(void **state)
 		snprintf(path, sizeof(path), "%s/ballast", bus_directory());
 		unlink(path);
 		close(ballast);
-		snprintf(path, sizeof(path), "%s/%u.bus", bus_directory(), bus_port());
-		unlink(path);
+		unlink(bus_file());
 	}
 	ledger("files-damaged", (double)rounds);
 	print_message("full filesystem        %llu times: %llu messages, %llu errors told\n",

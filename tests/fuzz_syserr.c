@@ -5,33 +5,23 @@
 #include "syserr.h"
 
 #include "node.h"
+#include "ringbus-inspect.h"
 
-#include <dirent.h>
 #include <signal.h>
 #include <sys/wait.h>
 
 static struct {
 	struct ringbus_node *node, *other;
 	struct ringbus_event *event, *sub;
-	struct ringbus_service *service;
 	struct ringbus_loan loan;
+	struct ringbus_address from, to;
 	int fd;
-	pid_t joiner;
 } c;
 
 static uint8_t payload[20000];
 
 static void nothing(void)
 {
-}
-
-/* What is needed before an operation must come about. */
-static void need(bool there, const char *what)
-{
-	if (there)
-		return;
-	fprintf(stderr, "not ready: %s: %s\n", what, ringbus_error_detail());
-	_exit(3);
 }
 
 static int node_opens(struct ringbus_node **node)
@@ -52,29 +42,29 @@ static void meet_urcu(void)
 {
 	struct ringbus_event *e;
 
-	need(ringbus_subscribe(&e, c.node, "to begin with", NULL) == 0 &&
-		     ringbus_unsubscribe(e) == 0,
-	     "a subscription");
+	syserr_need(ringbus_subscribe(&e, c.node, "to begin with", NULL) == 0 &&
+			    ringbus_unsubscribe(e) == 0,
+		    "a subscription");
 }
 
 static void have_node(void)
 {
-	need(node_opens(&c.node) == 0, "a node");
+	syserr_need(node_opens(&c.node) == 0, "a node");
 	meet_urcu();
 }
 
 static void have_two(void)
 {
 	have_node();
-	need(node_opens(&c.other) == 0, "another node");
+	syserr_need(node_opens(&c.other) == 0, "another node");
 }
 
 static void have_event(void)
 {
 	have_two();
-	need(ringbus_event_create(&c.event, c.node, "news", NULL) == 0 &&
-		     ringbus_subscribe(&c.sub, c.other, "news", NULL) == 0,
-	     "an event");
+	syserr_need(ringbus_event_create(&c.event, c.node, "news", NULL) == 0 &&
+			    ringbus_subscribe(&c.sub, c.other, "news", NULL) == 0,
+		    "an event");
 }
 
 static void close_all(void)
@@ -115,6 +105,19 @@ static int run_subscribe(void)
 	return ringbus_subscribe(&c.sub, c.node, "later", NULL);
 }
 
+static int run_find(void)
+{
+	return ringbus_event_find(&c.event, c.node, "news");
+}
+
+static void have_unknown_event(void)
+{
+	struct ringbus_event *event;
+
+	have_two();
+	syserr_need(ringbus_event_create(&event, c.other, "news", NULL) == 0, "an event");
+}
+
 static int run_unsubscribe(void)
 {
 	return ringbus_unsubscribe(c.sub);
@@ -123,7 +126,7 @@ static int run_unsubscribe(void)
 static void have_subscription(void)
 {
 	have_node();
-	need(run_subscribe() >= 0, "a subscription");
+	syserr_need(run_subscribe() >= 0, "a subscription");
 }
 
 static int run_first_send(void)
@@ -161,7 +164,7 @@ static void undo_send(void)
 static void have_message(void)
 {
 	have_event();
-	need(run_pooled_send() >= 0, "a message");
+	syserr_need(run_pooled_send() >= 0, "a message");
 }
 
 static int run_receive(void)
@@ -205,7 +208,7 @@ static void have_full_ring(void)
 	have_event();
 	while (rc >= 0)
 		rc = ringbus_emit(c.event, payload, 400, 0);
-	need(rc == -EAGAIN, "a full ring");
+	syserr_need(rc == -EAGAIN, "a full ring");
 }
 
 static int run_signal(void)
@@ -277,82 +280,62 @@ static void end_reap(void)
 	close_all();
 }
 
-static int run_service(void)
+/* A list without the bus that is there would be a lie. */
+static int run_list(void)
 {
-	struct ringbus_service_options o = {.size = sizeof(o),
-					    .port = (unsigned)flag_get(1),
-					    .nodes = 4,
-					    .events = 8,
-					    .ring_bytes = 4096,
-					    .pool_bytes = 64 << 10};
+	struct ringbus_inspect_place places[4];
+	int n = ringbus_inspect_list(places, 4, bus_directory());
 
-	return ringbus_service_open(&c.service, &o);
+	return n == 0 ? -EDOM : n;
 }
 
-static void undo_service(void)
+static int look_around(struct ringbus_inspect *in)
 {
-	ringbus_service_close(c.service);
-	c.service = NULL;
+	struct ringbus_inspect_latency latency;
+	struct ringbus_inspect_message message;
+	struct ringbus_inspect_hold holds[4];
+	struct ringbus_inspect_node node;
+	struct ringbus_inspect_pool pool;
+	struct ringbus_inspect_ring ring;
+	uint32_t nodes = 0, pools = 0, rings = 0;
+	uint64_t position = RINGBUS_INSPECT_OLDEST;
+	int rc = 1;
+
+	while (rc > 0)
+		rc = ringbus_inspect_node_next(in, &nodes, &node);
+	if (rc == 0)
+		rc = 1;
+	while (rc > 0)
+		rc = ringbus_inspect_pool_next(in, &pools, &pool);
+	if (rc == 0)
+		rc = ringbus_inspect_holds(in, c.from.slot, holds, 4);
+	while (rc >= 0 && (rc = ringbus_inspect_ring_next(in, &rings, &ring)) > 0)
+		rc = ringbus_inspect_latency(in, ring.from, ring.to, &latency);
+	if (rc == 0)
+		rc = ringbus_inspect_message_next(in, c.from.slot, c.to.slot, &position, &message,
+						  payload, sizeof(payload));
+	return rc < 0 ? rc : ringbus_inspect_check(in, NULL, NULL);
 }
 
-static void on_usr1(int number)
+static void have_bus_to_inspect(void)
 {
-	ringbus_service_stop(c.service);
+	have_message();
+	syserr_need(ringbus_node_address(c.node, &c.from) == 0 &&
+			    ringbus_node_address(c.other, &c.to) == 0,
+		    "addresses");
 }
 
-/* Joins the service of its parent twice; the second time it must work. */
-static void join_twice(pid_t parent)
+/* Also the work that a failure left: errors found would be such as are not there. */
+static int run_inspect(void)
 {
-	struct ringbus_node_options o = {.size = sizeof(o), .port = (unsigned)flag_get(1)};
-	struct ringbus_node *node = NULL;
+	struct ringbus_inspect *in;
+	int rc = ringbus_inspect_open(&in, bus_port(), bus_directory());
 
-	o.timeout_ns = HARNESS_SECOND / 20;
-	ringbus_node_open(&node, &o);
-	ringbus_node_close(node);
-	node = NULL;
-	o.timeout_ns = 15 * HARNESS_SECOND;
-	if (ringbus_node_open(&node, &o) < 0)
-		_exit(5);
-	ringbus_node_close(node);
-	/* again, since the call that stops the service may be the one that fails */
-	while (flag_get(4) == 0) {
-		kill(parent, SIGUSR1);
-		pause_briefly();
-	}
-	_exit(0);
-}
-
-static void have_service(void)
-{
-	pid_t self = getpid();
-
-	signal(SIGUSR1, on_usr1);
-	flag_set(4, 0);
-	need(run_service() == 0, "a service");
-	c.joiner = fork();
-	if (c.joiner == 0)
-		join_twice(self);
-}
-
-static int run_serve(void)
-{
-	int rc = ringbus_service_run(c.service);
-
-	flag_set(4, 1);
-	signal(SIGUSR1, SIG_IGN);
-	return rc;
-}
-
-static void end_service(void)
-{
-	int status = -1;
-
-	waitpid(c.joiner, &status, 0);
-	undo_service();
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-		fprintf(stderr, "the joiner ended with %#x\n", status);
-		_exit(4);
-	}
+	if (rc < 0)
+		return rc;
+	rc = look_around(in);
+	ringbus_inspect_close(in);
+	return rc > 0 ? -EDOM : rc;
 }
 
 /* ---- tests ---- */
@@ -361,18 +344,6 @@ static const struct bus_spec small = {.nodes = 4,
 				      .events = 8,
 				      .ring_bytes = 4096,
 				      .pool_bytes = 64 << 10};
-
-static unsigned files(void)
-{
-	DIR *dir = opendir(bus_directory());
-	unsigned n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
-}
 
 /* All slots are free again, and the region is sound. */
 static void all_is_well(unsigned files_before)
@@ -385,7 +356,7 @@ static void all_is_well(unsigned files_before)
 		pause_briefly();
 	region_put(region);
 	bus_check();
-	assert_int_equal(files(), files_before);
+	assert_int_equal(syserr_files(), files_before);
 }
 
 static void of_nodes(const struct syserr_operation *operations, unsigned n)
@@ -397,7 +368,7 @@ static void of_nodes(const struct syserr_operation *operations, unsigned n)
 	skip();
 #endif
 	bus_serve(&small);
-	before = files();
+	before = syserr_files();
 	for (unsigned i = 0; i < n; i++) {
 		total += syserr_everything(&operations[i]);
 		all_is_well(before);
@@ -422,11 +393,12 @@ static void of_events(void **state)
 		{"create", have_node, run_create, undo_create, close_all, 0},
 		{"create, fresh id", have_node, run_create_multi, nothing, close_all, 0},
 		{"subscribe", have_node, run_subscribe, nothing, close_all, 0},
+		{"find", have_unknown_event, run_find, nothing, close_all, 0},
 		{"unsubscribe", have_subscription, run_unsubscribe, nothing, close_all,
 		 SYSERR_GRACE},
 	};
 
-	of_nodes(operations, 4);
+	of_nodes(operations, 5);
 }
 
 static void of_sending(void **state)
@@ -456,29 +428,19 @@ static void of_receiving(void **state)
 	of_nodes(operations, 5);
 }
 
-static void of_the_service(void **state)
+static void of_inspection(void **state)
 {
 	static const struct syserr_operation operations[] = {
-		{"service start", nothing, run_service, undo_service, nothing, 0},
-		{"service", have_service, run_serve, nothing, end_service, SYSERR_ONCE},
+		{"list", nothing, run_list, nothing, nothing, 0},
+		{"inspect", have_bus_to_inspect, run_inspect, nothing, close_all, 0},
 	};
-	unsigned total = 0;
 
-	/* only its port and directory are used */
-	bus_serve(&small);
-	bus_stop();
-	flag_set(1, bus_port());
-	for (unsigned i = 0; i < 2; i++) {
-		total += syserr_everything(&operations[i]);
-		assert_in_range(files(), 2, 5);
-	}
-	ledger("failures-injected", total);
-	bus_expect_leftovers();
+	of_nodes(operations, 2);
 }
 
 static const struct CMUnitTest tests[] = {
-	BARE_TEST(of_joining_and_leaving), BARE_TEST(of_events),      BARE_TEST(of_sending),
-	BARE_TEST(of_receiving),	   BARE_TEST(of_the_service),
+	BARE_TEST(of_joining_and_leaving), BARE_TEST(of_events),     BARE_TEST(of_sending),
+	BARE_TEST(of_receiving),	   BARE_TEST(of_inspection),
 };
 
 HARNESS_MAIN("fuzz_syserr", tests)

@@ -120,6 +120,14 @@ unsigned bus_port(void)
 	return bus.port;
 }
 
+const char *bus_file(void)
+{
+	static char path[256];
+
+	snprintf(path, sizeof(path), "%s/%u.bus", bus.directory, bus.port);
+	return path;
+}
+
 pid_t bus_service_pid(void)
 {
 	return bus.service;
@@ -335,10 +343,7 @@ int harness_setup(void **state)
 /* A bus whose service a test has killed is given to a new one, which then cleans up. */
 static void end_service(void)
 {
-	char path[128];
-
-	snprintf(path, sizeof(path), "%s/%u.bus", bus.directory, bus.port);
-	if (bus.service <= 0 && bus.port && access(path, F_OK) == 0 && !bus.leftovers)
+	if (bus.service <= 0 && bus.port && access(bus_file(), F_OK) == 0 && !bus.leftovers)
 		bus_serve(NULL);
 	bus_stop();
 }

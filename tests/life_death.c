@@ -378,10 +378,9 @@ static bool is_free(uint32_t slot)
 
 static uint64_t file_bytes(void)
 {
-	char path[512];
+	const char *path = bus_file();
 	struct stat st;
 
-	snprintf(path, sizeof(path), "%s/%u.bus", bus_directory(), bus_port());
 	ok(stat(path, &st));
 	return (uint64_t)st.st_blocks * 512;
 }

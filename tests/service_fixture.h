@@ -71,14 +71,6 @@ static inline void member(uint64_t unused)
 	flag_wait(1, 1);
 }
 
-static inline const char *bus_file(void)
-{
-	static char path[256];
-
-	snprintf(path, sizeof(path), "%s/%u.bus", bus_directory(), bus_port());
-	return path;
-}
-
 static inline int try_service(void)
 {
 	struct ringbus_service_options options = {.size = sizeof(options),

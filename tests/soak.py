@@ -33,6 +33,7 @@ TURNS = [
     ("stress_stop", None, {}),
     ("stress_bystander", None, {}),
     ("fuzz_syserr", None, {}),
+    ("fuzz_syserr_service", None, {}),
     ("fuzz_overload", None, {"OVERLOAD_SIGNALS": "300000"}),
     ("fuzz_memory", None, {}),
 ]

@@ -51,5 +51,9 @@ bool syserr_child(const struct syserr_operation *o, const struct syserr_plan *pl
 		  struct syserr_seen *seen);
 /* Fails everything in turn. Returns how many things were failed; asserts. */
 unsigned syserr_everything(const struct syserr_operation *o);
+/* What is needed before an operation must come about. */
+void syserr_need(bool there, const char *what);
+/* Entries of the bus's directory, . and .. among them. */
+unsigned syserr_files(void);
 
 #endif

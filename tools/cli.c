@@ -243,6 +243,14 @@ bool cli_parse_port(const char *text, unsigned *port)
 	return true;
 }
 
+int cli_port_of_environment(unsigned *port)
+{
+	const char *text = getenv("RINGBUS_PORT");
+	if (!text || !*text || cli_parse_port(text, port))
+		return -1;
+	return cli_usage_error("RINGBUS_PORT is \"%s\", not a port (1 to 65535)", text);
+}
+
 bool cli_parse_slot(const char *text, uint32_t *slot, uint32_t *generation)
 {
 	const char *colon = strchr(text, ':');

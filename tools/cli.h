@@ -55,6 +55,9 @@ bool cli_parse_size(const char *text, uint64_t *bytes);
 /* 2, 0.5 (seconds), 250ms, 50us, 100ns, 3s, 5m, 1h. */
 bool cli_parse_duration(const char *text, uint64_t *ns);
 bool cli_parse_port(const char *text, unsigned *port);
+/* *port from RINGBUS_PORT, if it is set. -1, or the exit code when it is no port: the library would
+ * find that too, but calls it no mistake of usage. */
+int cli_port_of_environment(unsigned *port);
 /* "3:7": both parts decimal. */
 bool cli_parse_slot(const char *text, uint32_t *slot, uint32_t *generation);
 /* CLOCK_MONOTONIC. */

@@ -167,17 +167,6 @@ static void take_name(struct call *call)
 					       optarg);
 }
 
-/* The library would find it too, but calls it no mistake of usage. */
-static bool port_of_environment(struct call *call)
-{
-	const char *text = getenv("RINGBUS_PORT");
-	if (!call->verb->has_bus || call->port || !text || !*text ||
-	    cli_parse_port(text, &call->port))
-		return true;
-	call->status = cli_usage_error("RINGBUS_PORT is \"%s\", not a port (1 to 65535)", text);
-	return false;
-}
-
 /* Takes a common option. 1 taken, 0 not one of them, -1 the verb must end. */
 static int take_common(struct call *call, int letter)
 {
@@ -244,7 +233,11 @@ int call_option(struct call *call)
 		if (letter == -1) {
 			call->argc = call->all_argc - optind;
 			call->argv = call->all_argv + optind;
-			return port_of_environment(call) ? 0 : -1;
+			taken = call->verb->has_bus && !call->port
+					? cli_port_of_environment(&call->port)
+					: -1;
+			call->status = taken < 0 ? CLI_OK : taken;
+			return taken < 0 ? 0 : -1;
 		}
 		if (letter == ':' || letter == '?') {
 			const char *text = call->all_argv[optind - 1];

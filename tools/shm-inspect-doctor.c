@@ -56,11 +56,7 @@ void doctor_note(struct doctor *d, const char *format, ...)
 
 static unsigned wanted_port(const struct view *view)
 {
-	const char *text = getenv("RINGBUS_PORT");
-	unsigned port;
-	if (view->port)
-		return view->port;
-	return text && cli_parse_port(text, &port) ? port : RINGBUS_DEFAULT_PORT;
+	return view->port ? view->port : RINGBUS_DEFAULT_PORT;
 }
 
 /* All buses that this user would find; frees nothing that it gave. */

@@ -462,7 +462,7 @@ static int parse(struct view *view, int argc, char **argv, struct given *given)
 }
 
 /* Whether the verb understands what was given. */
-static int check_given(const struct view *view, const struct verb *verb, const struct given *given)
+static int check_given(struct view *view, const struct verb *verb, const struct given *given)
 {
 	for (size_t i = 0; i < given->count; i++) {
 		const struct tool_option *o = given->options[i];
@@ -476,6 +476,8 @@ static int check_given(const struct view *view, const struct verb *verb, const s
 		return cli_usage_error("--file goes without --port and --directory");
 	if (view->operand_count > verb->operands_max)
 		return cli_usage_error("\"%s\" is too much", view->operands[verb->operands_max]);
+	if (!view->file && !view->port && (verb->takes & OPENS || verb->run == verb_doctor))
+		return cli_port_of_environment(&view->port);
 	return -1;
 }
 
