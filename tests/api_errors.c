@@ -380,6 +380,99 @@ static void without_descriptors_the_code_of_the_system_call_comes_through(void *
 	node_open();
 }
 
+static void stop_from_within(const struct ringbus_message *m, void *node)
+{
+	fails(ringbus_listen_stop(node), -EBUSY);
+	flag_set(JOINED, 1);
+}
+
+static void calls_without_their_place_or_at_the_wrong_time_change_nothing(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = node_open();
+	struct ringbus_address to = node_address(b);
+	struct ringbus_message m;
+
+	emit_text(single(a, "news"), "to nobody");
+	ok(ringbus_contact_address(a, &to, "kept", 4, 0));
+	fails(ringbus_next(b, NULL, 0), -EINVAL);
+	fails(ringbus_receive(b, NULL, 4, &m, 0), -EINVAL);
+	fails(ringbus_loan(a, 5, NULL, 0), -EINVAL);
+	fails(ringbus_listen_stop(NULL), -EINVAL);
+	fails(ringbus_service_open(NULL, NULL), -EINVAL);
+	fails(ringbus_service_run(NULL), -EINVAL);
+	pull_text(b, "kept");
+	ok(ringbus_listen(b, stop_from_within, b));
+	fails(ringbus_on_contact(b, NULL, NULL), -EBUSY);
+	ok(ringbus_contact_address(a, &to, "x", 1, 0));
+	flag_wait(JOINED, 1);
+	ok(ringbus_listen_stop(b));
+}
+
+static void what_is_borrowed_twice_is_free_after_both(void **state)
+{
+	static uint8_t data[8192];
+	struct ringbus_node *a = node_open(), *b = node_open();
+	struct ringbus_address to = node_address(b);
+	struct ringbus_borrow *first, *second;
+	struct ringbus_message m;
+	const uint8_t *kept;
+	size_t size;
+
+	memset(data, 7, sizeof(data));
+	ok(ringbus_contact_address(a, &to, data, sizeof(data), 0));
+	pull(b, &m);
+	ok(ringbus_borrow(&m, &first));
+	ok(ringbus_borrow(&m, &second));
+	ringbus_release(first);
+	/* its chunk would be used again */
+	for (unsigned i = 0; i < 100; i++) {
+		memset(data, 8, sizeof(data));
+		ok(ringbus_contact_address(a, &to, data, sizeof(data), 0));
+		pull(b, &m);
+	}
+	kept = ringbus_borrow_data(second, &size);
+	assert_int_equal(size, sizeof(data));
+	for (size_t i = 0; i < size; i++)
+		assert_int_equal(kept[i], 7);
+	ringbus_release(second);
+}
+
+static void a_join_without_a_time_limit_works(void **state)
+{
+	struct ringbus_node_options o = options();
+
+	o.timeout_ns = RINGBUS_FOREVER;
+	node_close(node_open_with(&o));
+}
+
+static struct ringbus_service *inherited;
+static struct ringbus_node *listening;
+
+static void use_what_is_the_parents(uint64_t unused)
+{
+	child_fails(ringbus_service_run(inherited), -ENOTCONN);
+	child_fails(ringbus_listen_stop(listening), -ENOTCONN);
+}
+
+static void a_service_and_a_listener_stay_with_the_process_that_made_them(void **state)
+{
+	struct ringbus_service_options s = {.size = sizeof(s), .nodes = 4};
+	pthread_t thread;
+
+	bus_stop();
+	s.port = bus_port();
+	ok(ringbus_service_open(&inherited, &s));
+	assert_int_equal(pthread_create(&thread, NULL, serve, inherited), 0);
+	listening = node_open();
+	ok(ringbus_listen(listening, NULL, NULL));
+	child_join(child_start(use_what_is_the_parents, 0));
+	ok(ringbus_listen_stop(listening));
+	node_close(listening);
+	ringbus_service_stop(inherited);
+	pthread_join(thread, NULL);
+	ringbus_service_close(inherited);
+}
+
 #ifndef RELEASE_LIBRARY /* whose check is left out */
 struct sender {
 	struct ringbus_node *node;
@@ -435,6 +528,10 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(a_region_that_cannot_be_mapped_is_enomem),
 	BUS_TEST(where_pidfds_are_denied_deaths_are_found_all_the_same),
 	BUS_TEST(without_descriptors_the_code_of_the_system_call_comes_through),
+	BUS_TEST(calls_without_their_place_or_at_the_wrong_time_change_nothing),
+	BUS_TEST(what_is_borrowed_twice_is_free_after_both),
+	BUS_TEST(a_join_without_a_time_limit_works),
+	BUS_TEST(a_service_and_a_listener_stay_with_the_process_that_made_them),
 #ifndef RELEASE_LIBRARY /* whose check is left out */
 	BUS_TEST(two_threads_that_send_on_a_single_sender_node_are_told),
 #endif

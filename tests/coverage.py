@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """What the tests have run through of the library and the tools: lines and branches, by gcov.
 
-    coverage.py BUILD [--rest FILE] [--least LINES BRANCHES]
+    coverage.py BUILD [--rest FILE] [--least LINES BRANCHES] [--most LINES]
+    coverage.py --reasons
 
 BUILD was made with -Db_coverage=true and its tests have run. The sources are built several times (library, with hooks,
 for killat): a line counts if one of them ran it, and of its branches those of the build that took most. --rest: a file
-for what was never run; --least: percentages that fail if not reached. The last line is "N passed, N failed, N skipped".
+for what was never run; --least: percentages that fail if not reached; --most: so many lines of lib/ may be unrun without
+a reason. unrun.txt gives the reasons: "why: TEXT", then "FILE: LINE OF CODE" for each line that it holds for. --reasons
+looks only whether all those lines are still there. The last line is "N passed, N failed, N skipped".
 """
 import argparse
 import collections
@@ -75,12 +78,55 @@ def percent(a, b):
     return 100.0 * a / b if b else 0.0
 
 
+def reasons():
+    """(file, line of code) of unrun.txt -> why it is not run"""
+    out, why = {}, None
+    with open(os.path.join(ROOT, "tests", "unrun.txt"), encoding="utf-8") as file:
+        for line in file:
+            word, _, rest = line.strip().partition(": ")
+            if word == "why":
+                why = rest
+            elif rest and not line.startswith("#"):
+                out[word, rest] = why
+    return out
+
+
+def source(name):
+    with open(os.path.join(ROOT, name), encoding="utf-8") as file:
+        return [line.strip() for line in file]
+
+
+def check_reasons():
+    stale = [key for key in reasons() if not os.path.exists(os.path.join(ROOT, key[0])) or key[1] not in source(key[0])]
+    for name, line in stale:
+        print(f"unrun.txt: not in {name} any more: {line}")
+    print(f"{1 - bool(stale)} passed, {int(bool(stale))} failed, 0 skipped")
+    return 1 if stale else 0
+
+
+def unrun(name, lines, why):
+    """What is said of the lines of a file that were never run, and how many of them have no reason."""
+    text = source(name)
+    missed = [n for n, line in sorted(lines.items()) if not line[0]]
+    known = collections.defaultdict(list)
+    for n in missed:
+        known[why.get((name, text[n - 1]))].append(n)
+    said = [f"    never run: {ranges(numbers)}" + (f": {reason}" if reason else "")
+            for reason, numbers in sorted(known.items(), key=lambda pair: pair[1])]
+    return said or ["    never run: none"], len(known[None])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("build")
+    parser.add_argument("build", nargs="?")
     parser.add_argument("--rest")
     parser.add_argument("--least", nargs=2, type=float, default=(1, 1))
+    parser.add_argument("--most", type=int, default=1 << 30)
+    parser.add_argument("--reasons", action="store_true")
     options = parser.parse_args()
+    if options.reasons or not options.build:
+        return check_reasons()
+    why, unexplained = reasons(), 0
     files = gather(os.path.abspath(options.build))
     total = {part: [0, 0, 0, 0] for part in PARTS}
     rest = []
@@ -92,7 +138,9 @@ def main():
         total[part] = [a + b for a, b in zip(total[part], figures)]
         rest.append(f"{name}: {percent(*figures[:2]):.1f} % of {figures[1]} lines, "
                     f"{percent(*figures[2:]):.1f} % of {figures[3]} branches")
-        rest.append("    never run: " + (ranges(n for n, line in lines.items() if not line[0]) or "none"))
+        said, without = unrun(name, lines, why)
+        rest += said
+        unexplained += without if part == "lib/" else 0
     if options.rest:
         with open(options.rest, "w", encoding="utf-8") as out:
             out.write("\n".join(rest) + "\n")
@@ -106,7 +154,9 @@ def main():
                                 ("branches-covered", percent(taken, branches), options.least[1])):
         print(f"ledger: {name} {figure:.2f}")
         failed += figure < least
-    print(f"{2 - failed} passed, {failed} failed, 0 skipped")
+    print(f"ledger: lines-unexplained {unexplained}")
+    failed += unexplained > options.most
+    print(f"{3 - failed} passed, {failed} failed, 0 skipped")
     return 1 if failed else 0
 
 

@@ -59,6 +59,7 @@ ROWS = (
     ("P1 18", "mutants-killed", "mutants killed, all that were tried", "", MAX, "`mutants.py`"),
     ("P3 19", "failures-injected", "system calls and allocations that failed once", "", SUM, "`fuzz_syserr`"),
     ("P3 20", "lines-covered", "lines of `lib/` run by the tests but the stress suite", "%", MAX, "`coverage.py`"),
+    ("P3 20", "lines-unexplained", "lines of `lib/` never run and not in `unrun.txt` with a reason", "", MAX, "`coverage.py`"),
     ("P3 20", "branches-covered", "branches of `lib/` taken by them", "%", MAX, "`coverage.py`"),
     ("P3 21", "tests-under-sanitizers", "tests under ASan+UBSan, TSan, valgrind: no report", "", MAX, "`run.sh`"),
     ("P1 22 23", "sleeps", "sleeps that only a wake-up could end, none lost", "", SUM, "`stress_wake`"),

@@ -329,6 +329,53 @@ static void touch_a_foreign_truncated_file(uint64_t unused)
 	_exit(3);
 }
 
+static void on_bus_error(int number, siginfo_t *info, void *context)
+{
+	_exit(info->si_code == BUS_ADRERR ? 7 : 8);
+}
+
+static void on_bus_signal(int number)
+{
+	_exit(9);
+}
+
+/* 0: a handler that wants to know all, 1: one that does not, 2: it is sent, with no handler */
+static void meet_another_handler(uint64_t kind)
+{
+	struct sigaction action = {.sa_flags = kind == 0 ? SA_SIGINFO : 0};
+
+	if (kind == 0)
+		action.sa_sigaction = on_bus_error;
+	else if (kind == 1)
+		action.sa_handler = on_bus_signal;
+	if (kind < 2)
+		sigaction(SIGBUS, &action, NULL);
+	if (kind < 2)
+		touch_a_foreign_truncated_file(0);
+	child_ok(guard_enable());
+	raise(SIGBUS);
+	_exit(3);
+}
+
+static int status_of(pid_t child)
+{
+	int status = -1;
+
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return status;
+}
+
+static void the_sigbus_guard_leaves_what_is_not_its_own_to_the_handler_before_it(void **state)
+{
+	int status = status_of(child_start(meet_another_handler, 0));
+
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+	status = status_of(child_start(meet_another_handler, 1));
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 9);
+	status = status_of(child_start(meet_another_handler, 2));
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+}
+
 static void the_sigbus_guard_keeps_us_alive_and_chains(void **state)
 {
 	struct region *region = make(false);
@@ -370,6 +417,7 @@ static const struct CMUnitTest tests[] = {
 	BARE_TEST(a_full_filesystem_is_enospc),
 	BARE_TEST(a_forked_child_opens_its_own_and_drops_no_locks),
 	BARE_TEST(the_sigbus_guard_keeps_us_alive_and_chains),
+	BARE_TEST(the_sigbus_guard_leaves_what_is_not_its_own_to_the_handler_before_it),
 	BARE_TEST(buses_are_listed),
 };
 
