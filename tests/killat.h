@@ -80,6 +80,7 @@ struct box {
 struct world {
 	struct box box[ACTORS];
 	uint32_t current[ACTORS]; /* lives that are on the bus and subscribed to "all" */
+	uint32_t joining[ACTORS]; /* may be subscribed already, and not yet in `current` */
 	uint32_t next_life;
 	uint32_t marker; /* of the last stop that an operation made */
 	uint32_t service_up;

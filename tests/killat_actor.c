@@ -276,8 +276,11 @@ void post_end(struct actor *me, struct post *p, int rc)
 			   ringbus_error_detail());
 	if (rc < 0 || p->how == POST_CONTACT)
 		return;
+	/* joining is read before current: who joins meanwhile may have been counted */
 	for (unsigned i = 0; i < ACTORS; i++) {
-		all += p->entry->to[i] != 0;
+		bool joins = word_get(&world->joining[i]) != 0 || word_get(&world->current[i]) != 0;
+
+		all += p->entry->to[i] != 0 || (joins && i != me->number);
 		alive += p->entry->to[i] != 0 && !word_get(&life_of(p->entry->to[i])->dead);
 	}
 	if ((unsigned)rc < alive || (unsigned)rc > all + word_get(&world->unreaped))
@@ -430,7 +433,7 @@ void actor_join(struct actor *me)
 	actor_checked(me, rc, "ringbus_node_open");
 }
 
-/* Others begin to send to "all" once `current` names us, which is last. */
+/* Others send to "all" once `current` names us, last. */
 static int64_t join(struct actor *me)
 {
 	struct ringbus_event_options create = {.size = sizeof(create),
@@ -449,8 +452,7 @@ static int64_t join(struct actor *me)
 	actor_ok(me, ringbus_on_contact(me->node, on_message, me));
 	number = __atomic_fetch_add(&world->next_life, 1, __ATOMIC_SEQ_CST);
 	me->life = life_of(number);
-	me->life->count = 0;
-	me->life->dead = me->life->signals = me->life->signals_tried = 0;
+	me->life->count = me->life->dead = me->life->signals = me->life->signals_tried = 0;
 	me->life->actor = me->number;
 	me->life->slot = own.slot;
 	me->life->generation = own.generation;
@@ -461,11 +463,13 @@ static int64_t join(struct actor *me)
 		if (world->current[i])
 			*position_in(me, life) = life->count;
 	}
+	word_set(&world->joining[me->number], 1);
 	if (me->number == ACTOR_A)
 		actor_ok(me, ringbus_event_create(&me->event[NAME_ALL], me->node, "all", &create));
 	else
 		actor_ok(me, ringbus_subscribe(&me->event[NAME_ALL], me->node, "all", &subscribe));
 	word_set(&world->current[me->number], number);
+	word_set(&world->joining[me->number], 0);
 	return number;
 }
 

@@ -154,6 +154,7 @@ void actor_kill(unsigned actor)
 	if (world->current[actor])
 		word_set(&life->dead, 1);
 	world->current[actor] = 0;
+	world->joining[actor] = 0;
 	child_kill(w.pid[actor]);
 	w.pid[actor] = 0;
 	world->box[actor].asked = world->box[actor].done = 0;
