@@ -1,6 +1,7 @@
 /* api_errors.c: the error codes of ringbus.h that no other test provokes, function by function. */
 #include "deny_syscall.h"
 #include "harness.h"
+#include "ringbus-inspect.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -383,6 +384,7 @@ static void without_descriptors_the_code_of_the_system_call_comes_through(void *
 static void stop_from_within(const struct ringbus_message *m, void *node)
 {
 	fails(ringbus_listen_stop(node), -EBUSY);
+	fails(ringbus_listen(node, NULL, NULL), -EBUSY);
 	flag_set(JOINED, 1);
 }
 
@@ -390,6 +392,8 @@ static void calls_without_their_place_or_at_the_wrong_time_change_nothing(void *
 {
 	struct ringbus_node *a = node_open(), *b = node_open();
 	struct ringbus_address to = node_address(b);
+	struct ringbus_service_options none = {0};
+	struct ringbus_service *service;
 	struct ringbus_message m;
 
 	emit_text(single(a, "news"), "to nobody");
@@ -398,7 +402,10 @@ static void calls_without_their_place_or_at_the_wrong_time_change_nothing(void *
 	fails(ringbus_receive(b, NULL, 4, &m, 0), -EINVAL);
 	fails(ringbus_loan(a, 5, NULL, 0), -EINVAL);
 	fails(ringbus_listen_stop(NULL), -EINVAL);
+	fails(ringbus_listen(NULL, NULL, NULL), -EINVAL);
+	fails(ringbus_on_contact(NULL, NULL, NULL), -EINVAL);
 	fails(ringbus_service_open(NULL, NULL), -EINVAL);
+	fails(ringbus_service_open(&service, &none), -EINVAL);
 	fails(ringbus_service_run(NULL), -EINVAL);
 	pull_text(b, "kept");
 	ok(ringbus_listen(b, stop_from_within, b));
@@ -410,7 +417,7 @@ static void calls_without_their_place_or_at_the_wrong_time_change_nothing(void *
 
 static void what_is_borrowed_twice_is_free_after_both(void **state)
 {
-	static uint8_t data[8192];
+	static uint8_t data[100000]; /* not in the ring */
 	struct ringbus_node *a = node_open(), *b = node_open();
 	struct ringbus_address to = node_address(b);
 	struct ringbus_borrow *first, *second;
@@ -435,6 +442,38 @@ static void what_is_borrowed_twice_is_free_after_both(void **state)
 	for (size_t i = 0; i < size; i++)
 		assert_int_equal(kept[i], 7);
 	ringbus_release(second);
+}
+
+static void listen_in_handler(const struct ringbus_message *m, void *node)
+{
+	fails(ringbus_listen(node, NULL, NULL), -EBUSY);
+}
+
+static void a_node_that_polls_does_not_listen(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = node_open();
+	struct ringbus_address to = node_address(b);
+
+	ok(ringbus_on_contact(b, listen_in_handler, b));
+	ok(ringbus_contact_address(a, &to, "x", 1, 0));
+	while (ringbus_poll(b, 0) == 0)
+		;
+}
+
+static void a_bus_to_inspect_is_that_of_the_environment_if_none_is_named(void **state)
+{
+	struct ringbus_inspect *in = NULL;
+	char port[16];
+
+	setenv("RINGBUS_PORT", "70000", 1);
+	fails(ringbus_inspect_open(&in, 0, bus_directory()), -EINVAL);
+	assert_non_null(strstr(ringbus_error_detail(), "70000"));
+	snprintf(port, sizeof(port), "%u", bus_port());
+	setenv("RINGBUS_PORT", port, 1);
+	ok(ringbus_inspect_open(&in, 0, bus_directory()));
+	unsetenv("RINGBUS_PORT");
+	ringbus_inspect_close(in);
+	fails(ringbus_inspect_open(&in, 70000, bus_directory()), -EINVAL);
 }
 
 static void a_join_without_a_time_limit_works(void **state)
@@ -530,6 +569,8 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(without_descriptors_the_code_of_the_system_call_comes_through),
 	BUS_TEST(calls_without_their_place_or_at_the_wrong_time_change_nothing),
 	BUS_TEST(what_is_borrowed_twice_is_free_after_both),
+	BUS_TEST(a_node_that_polls_does_not_listen),
+	BUS_TEST(a_bus_to_inspect_is_that_of_the_environment_if_none_is_named),
 	BUS_TEST(a_join_without_a_time_limit_works),
 	BUS_TEST(a_service_and_a_listener_stay_with_the_process_that_made_them),
 #ifndef RELEASE_LIBRARY /* whose check is left out */

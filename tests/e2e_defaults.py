@@ -124,6 +124,14 @@ def ringbusd_is_looked_for_beside_the_program_then_in_a_build_tree_then_in_the_p
     until_gone(bus)
 
 
+def subscriber(bus):
+    """Starts one and waits until it is on the bus."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    child = bus.start("ringbus", "subscribe", "x", "--name", "watcher", **quiet)
+    bus.until(lambda: b"watcher" in bus.run("ringbus", "ls").stdout, "a subscriber")
+    return child
+
+
 def the_systems_bus_goes_before_ones_own(bus):
     if OWN not in os.environ:
         return
@@ -132,11 +140,18 @@ def the_systems_bus_goes_before_ones_own(bus):
     bus.until_served()
     same(where(bus), ["/run/ringbus"])
     same(bus.run("ringbus", "emit", "x", "y").returncode, 0)
-    # its service gone, it is brought back where it was
+    # its service gone, it is brought back where it was: by hand, and by who needs it
+    watcher = subscriber(bus)
     service.kill()
     service.wait()
-    listener = bus.start("ringbus", "subscribe", "x", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    bus.until(bus.listens, "the service")
+    service = bus.start("ringbusd", "--quiet")
+    bus.until_served()
+    same(where(bus), ["/run/ringbus"])
+    watcher.terminate()
+    watcher.wait()
+    service.kill()
+    service.wait()
+    listener = subscriber(bus)
     same(where(bus), ["/run/ringbus"])
     listener.terminate()
     listener.wait()

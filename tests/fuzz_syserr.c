@@ -224,6 +224,15 @@ static int run_signal(void)
 	return rc < 0 ? rc : ringbus_signal_wait(c.other, &count, syserr_patience_ns());
 }
 
+static void on_signal(uint64_t count, void *user)
+{
+}
+
+static int run_on_signal(void)
+{
+	return ringbus_on_signal(c.node, on_signal, NULL);
+}
+
 static int run_fd(void)
 {
 	return ringbus_node_fd(c.node);
@@ -421,11 +430,12 @@ static void of_receiving(void **state)
 		 SYSERR_ONCE | SYSERR_SLEEPS},
 		{"wait", have_node, run_wait, nothing, close_all, SYSERR_SLEEPS},
 		{"signal", have_two, run_signal, nothing, close_all, SYSERR_SLEEPS},
+		{"signal handler", have_node, run_on_signal, nothing, close_all, 0},
 		{"descriptor", have_node, run_fd, nothing, close_all, 0},
 		{"listen", have_node, run_listen, undo_listen, close_all, 0},
 	};
 
-	of_nodes(operations, 5);
+	of_nodes(operations, 6);
 }
 
 static void of_inspection(void **state)
