@@ -87,7 +87,6 @@ static inline bool loop_warm(struct flow *flow)
 LOOP_INLINE int loop_pong(struct bench *bench, void *end, struct flow *flow, loop_send send,
 			  loop_take take)
 {
-	uint64_t answered = 0;
 	bool timed = false;
 
 	while (flow->sink.ends) {
@@ -96,16 +95,13 @@ LOOP_INLINE int loop_pong(struct bench *bench, void *end, struct flow *flow, loo
 		if (r < 0)
 			return r;
 		timed = timed || loop_warm(flow);
-		for (; answered < flow->sink.received; answered++) {
-			uint64_t flag = flow->sink.ends ? 0 : MESSAGE_END;
-
-			r = loop_push(bench, end, source_prepare(&flow->source, answered, flag),
-				      send);
+		for (; flow->sink.answered < flow->sink.received; flow->sink.answered++) {
+			r = loop_push(bench, end, flow_answer(flow), send);
 			if (r < 0)
 				return r;
 		}
 	}
-	flow_stop(flow, answered > LOOP_WARM ? answered - LOOP_WARM : 0);
+	flow_stop(flow, flow->sink.answered > LOOP_WARM ? flow->sink.answered - LOOP_WARM : 0);
 	return 0;
 }
 

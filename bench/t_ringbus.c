@@ -18,17 +18,10 @@ struct ringbus_end {
 	size_t bytes;	     /* written into a loan */
 	unsigned self;
 	bool contact, loans, copy, sleeps;
+	bool answers; /* in the handler */
 	unsigned receivers;
 	void *buffer;
 };
-
-static void ringbus_on_message(const struct ringbus_message *message, void *user)
-{
-	struct ringbus_end *end = user;
-
-	if (message->kind != RINGBUS_NOTICE)
-		sink_message(end->sink, message->data, message->size);
-}
 
 static __attribute__((noinline)) int ringbus_send_failed(struct ringbus_end *end, int r)
 {
@@ -84,6 +77,34 @@ static int ringbus_send_contact(void *opaque, const void *data, size_t size)
 	if (__builtin_expect(r < 0, 0))
 		return ringbus_send_failed(end, r);
 	return 1;
+}
+
+/* Who is asked answers in the handler, as one who serves requests does: what is left of the poll
+ * goes on while the answer is on its way. Where there was no room the loop sends it. */
+static inline void ringbus_answer(struct ringbus_end *end)
+{
+	struct flow *flow = (struct flow *)(void *)end->sink;
+	const void *data;
+	int r;
+
+	if (flow->sink.answered + 1 != flow->sink.received)
+		return;
+	data = flow_answer(flow);
+	r = end->contact ? ringbus_send_contact(end, data, end->sink->size)
+			 : ringbus_send_event(end, data, end->sink->size);
+	if (r > 0)
+		flow->sink.answered++;
+}
+
+static void ringbus_on_message(const struct ringbus_message *message, void *user)
+{
+	struct ringbus_end *end = user;
+
+	if (message->kind == RINGBUS_NOTICE)
+		return;
+	sink_message(end->sink, message->data, message->size);
+	if (end->answers)
+		ringbus_answer(end);
 }
 
 static __attribute__((noinline)) int ringbus_take_copy(struct ringbus_end *end, struct sink *sink)
@@ -175,6 +196,7 @@ static int ringbus_join(struct bench *bench, unsigned self, bool single_sender,
 	end->timeout_ns = end->sleeps ? 5000000000u : 0;
 	end->loans = bench->loan;
 	end->copy = bench->copy;
+	end->answers = self != 0 && bench->flow == FLOW_RTT;
 	end->bytes = bench->untouched ? 8 : bench->size;
 	end->receivers = self == 0 ? bench->receivers : 1;
 	end->buffer = malloc(bench->size);

@@ -103,6 +103,7 @@ struct source {
 /* What a receiver has seen. */
 struct sink {
 	uint64_t received;
+	uint64_t answered; /* round trips: of those, by loop_pong() or where they came */
 	uint64_t next[BENCH_THREADS_MAX];
 	uint64_t lost;
 	uint64_t bad;  /* wrong content, order or size */
@@ -191,6 +192,13 @@ static inline unsigned char *source_prepare(struct source *source, uint64_t sequ
 	if (source->size >= 16 && !source->untouched)
 		memcpy(message + source->size - sizeof(word), &word, sizeof(word));
 	return message;
+}
+
+/* The next answer of a round trip; its sink counts it once it was sent. */
+static inline unsigned char *flow_answer(struct flow *flow)
+{
+	return source_prepare(&flow->source, flow->sink.answered,
+			      flow->sink.ends ? 0 : MESSAGE_END);
 }
 
 static inline uint64_t message_sum(const unsigned char *data, size_t size)

@@ -311,8 +311,9 @@ RINGBUS_API int ringbus_inspect_message_next(struct ringbus_inspect *inspect, ui
 /* ---- latency ---- */
 
 #define RINGBUS_INSPECT_BUCKETS 128
-/* Histograms of a ring, of one message in 64: times in the ring while the receiver was awake, from
- * publication until the receiver woke, and in the handler. */
+/* Histograms of a ring, of one message in 256, of one in 16 to a receiver that sleeps: times in the
+ * ring while the receiver was awake, from publication until the receiver woke, and in the handler.
+ */
 struct ringbus_inspect_latency {
 	uint64_t queue[RINGBUS_INSPECT_BUCKETS];
 	uint64_t wake[RINGBUS_INSPECT_BUCKETS];

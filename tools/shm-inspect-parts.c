@@ -255,7 +255,7 @@ static int show_latency(struct view *view, struct sample *s)
 	for (size_t i = 0; i < s->ring_count; i++)
 		samples += s->rings[i].samples;
 	if (samples == 0 && !view->watch)
-		cli_note("no link has timed a message yet; one in 64 is timed");
+		cli_note("no link has timed a message yet; one in 256 is timed");
 	return rows_show(view, "links", latency_columns, latency_columns_n, s->rings,
 			 sizeof *s->rings, s->ring_count);
 }

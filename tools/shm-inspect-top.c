@@ -305,7 +305,7 @@ static void draw_help(unsigned rows)
 		"",
 		"FILL is of the ring, or of a node's fullest ring. QUEUE, WAKE, HANDL: times of",
 		"messages in the ring, until awake, in the handler; 50: median, 99: one in 100 is",
-		"above. One message in 64 is timed.",
+		"above. One message in 256 is timed.",
 	};
 	for (size_t i = 0; i < rows; i++)
 		screen_line(CLI_PLAIN, false, i < COUNT_OF(text) ? text[i] : "");

@@ -51,7 +51,7 @@ static const struct verb {
 	 "events --filter news"},
 	{"rings", "", 0, "rings: traffic, filling, high-water mark, drops, wakes", LISTS,
 	 verb_rings,
-	 "WAITS: at least so old is the oldest unread message that has a time stamp (one in 64\n"
+	 "WAITS: at least so old is the oldest unread message that has a time stamp (one in 256\n"
 	 "has). FULL counts sends that found no room, FULL-FOR since when there is none.\n",
 	 "rings --sort UNREAD --long"},
 	{"pools", "", 0, "payload memory: chunks queued and borrowed, and by whom", LISTS,
@@ -60,13 +60,14 @@ static const struct verb {
 	 verb_latency,
 	 "QUEUE is from publication (or from when the receiver woke) until it took the message;\n"
 	 "WAKE from publication until a sleeping receiver was awake; HANDLER in its handler.\n"
-	 "One message in 64 is timed. With --watch: of the time between two looks.\n",
+	 "One message in 256 is timed, one in 16 to a sleeper. With --watch: of the time between\n"
+	 "two looks.\n",
 	 "latency --watch 5"},
 	{"tap", "", 0, "messages as they pass, and those that still stand in the rings",
 	 SHOWS | TAKES_COUNT | TAKES_TIMEOUT | TAKES_NEW, verb_tap,
 	 "Takes no slot and slows nobody. Rings are not cleared when they are read, so what\n"
 	 "passed lately can still be shown; on a dead bus or a copy of its file the tap ends\n"
-	 "there. A time is exact where a message has a stamp (one in 64), else it is an interval,\n"
+	 "there. A time is exact where a message has a stamp (one in 256), else an interval,\n"
 	 "from the message stamped before it to the one after it, or to the look that found it.\n"
 	 "\"overwritten\" says how much of a ring was gone before it could be read; \"doubtful\"\n"
 	 "that its sender may have been writing over it.\n",
