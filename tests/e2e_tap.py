@@ -276,7 +276,8 @@ def filters_choose(bus):
     c("subscribe", "other", 0)
     a("emit", "other", 5, 3)
     for words, wanted in (
-        (("--to", "b"), TALK + 2), (("--to", "c"), TALK + 4), (("--from", "a"), 2 * TALK + 6), (("--from", a.pid), 2 * TALK + 6),
+        (("--to", "b"), TALK + 2), (("--to", "c"), TALK + 4),
+        (("--from", "a"), 2 * TALK + 6), (("--from", a.pid), 2 * TALK + 6),
         (("--from", "b"), 0), (("--event", "other"), 3), (("--event", "news", "--to", b.pid), TALK + 1),
         (("--event", "none"), 0), (("--to", "2:1"), TALK + 4), (("--to", 2), TALK + 4), (("--to", "2:9"), 0),
     ):
