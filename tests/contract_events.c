@@ -411,6 +411,23 @@ static void F14_the_creators_death_is_told_and_the_next_creator_takes_over(void 
 	ok(ringbus_event_dissolve(own));
 }
 
+static void F14_a_creator_that_followed_another_between_two_looks_is_told(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = node_open(), *c = node_open();
+	struct ringbus_event *theirs;
+	struct ringbus_message m;
+
+	single(a, "news");
+	theirs = subscribe(b, "news");
+	pull_nothing(b);
+	node_close(a);
+	single(c, "news");
+	pull_notice(b, RINGBUS_EVENT_CREATED, &m);
+	assert_ptr_equal(m.event, theirs);
+	assert_int_equal(m.sender.slot, node_address(c).slot);
+	pull_nothing(b);
+}
+
 static void F14_a_creator_that_closes_leaves_the_subscriptions_too(void **state)
 {
 	struct ringbus_node *a = node_open(), *b = node_open(), *c = node_open();
@@ -483,6 +500,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(F12_creating_an_existing_event_fails_and_changes_nothing),
 	BUS_TEST(F13_ids_are_bytes_of_utf8),
 	BUS_TEST(F14_the_creators_death_is_told_and_the_next_creator_takes_over),
+	BUS_TEST(F14_a_creator_that_followed_another_between_two_looks_is_told),
 	BUS_TEST(F14_a_creator_that_closes_leaves_the_subscriptions_too),
 	BUS_TEST(F14_an_orphan_without_subscriptions_is_removed),
 	BUS_TEST(F16_a_multi_creator_without_handler_unsubscribes),

@@ -165,6 +165,53 @@ static void an_unseen_end_waits_for_all_messages_in_poll_too(void **state)
 	assert_int_equal(n[1], 1);
 }
 
+struct late {
+	struct ringbus_node
+		*node; /* closed after its first message, within a turn of the watcher */
+	struct ringbus_address watcher, own;
+	unsigned messages, ends;
+};
+
+static void send_first_and_close(const struct ringbus_message *m, void *user)
+{
+	struct late *late = user;
+
+	if (m->sender.slot == late->own.slot && m->kind == RINGBUS_CONTACT) {
+		assert_int_equal(late->ends, 0);
+		late->messages++;
+	} else if (m->sender.slot == late->own.slot && m->notice == RINGBUS_PEER_LEFT) {
+		late->ends++;
+	} else if (m->kind == RINGBUS_CONTACT && late->node) {
+		ok(ringbus_contact_address(late->node, &late->watcher, "x", 1, 0));
+		node_close(late->node);
+		late->node = NULL;
+	}
+}
+
+/* Its ring is not open yet when the turn comes to the notices. */
+static void an_end_waits_for_a_ring_that_was_made_in_the_same_turn(void **state)
+{
+	struct late late = {0};
+	struct ringbus_node_options o = {.size = sizeof(o),
+					 .peer_notices = true,
+					 .on_notice = send_first_and_close,
+					 .on_notice_user = &late};
+	struct ringbus_node *watcher = node_open_with(&o), *other = node_open(), *third;
+
+	late.node = node_open();
+	late.watcher = node_address(watcher);
+	late.own = node_address(late.node);
+	ok(ringbus_on_contact(watcher, send_first_and_close, &late));
+	while (ok(ringbus_poll(watcher, 0)) > 0)
+		;
+	third = node_open(); /* so that there are notices to come */
+	ok(ringbus_contact_address(other, &late.watcher, "go", 2, 0));
+	while (late.ends == 0)
+		ok(ringbus_poll(watcher, 0));
+	assert_int_equal(late.messages, 1);
+	node_close(third);
+}
+
 static void die_unseen(uint64_t to)
 {
 	struct ringbus_node *node = child_node(NULL);
@@ -307,6 +354,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(whose_message_came_its_end_is_told_after_it),
 	BUS_TEST(of_several_unseen_owners_those_with_messages_are_told_between_them),
 	BUS_TEST(an_unseen_end_waits_for_all_messages_in_poll_too),
+	BUS_TEST(an_end_waits_for_a_ring_that_was_made_in_the_same_turn),
 	BUS_TEST(deaths_and_departures_are_told_apart_after_others_had_the_slot),
 	BUS_TEST(who_was_sent_to_its_end_is_told),
 	BUS_TEST(an_end_that_was_joined_comes_between_the_messages_of_two_owners),
