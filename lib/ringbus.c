@@ -249,12 +249,13 @@ int ringbus_listen(struct ringbus_node *node, ringbus_handler on_contact, void *
 	own_store(&node->stop, 0);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
+	node->listening = true; /* before a handler can ask */
 	r = -pthread_create(&node->listener, NULL, listener, node);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r == 0)
-		node->listening = true;
-	else
+	if (r < 0) {
+		node->listening = false;
 		receive_end(node);
+	}
 	return r;
 }
 

@@ -404,6 +404,7 @@ static void calls_without_their_place_or_at_the_wrong_time_change_nothing(void *
 	fails(ringbus_listen_stop(NULL), -EINVAL);
 	fails(ringbus_listen(NULL, NULL, NULL), -EINVAL);
 	fails(ringbus_on_contact(NULL, NULL, NULL), -EINVAL);
+	fails(ringbus_on_signal(NULL, NULL, NULL), -EINVAL);
 	fails(ringbus_service_open(NULL, NULL), -EINVAL);
 	fails(ringbus_service_open(&service, &none), -EINVAL);
 	fails(ringbus_service_run(NULL), -EINVAL);

@@ -411,6 +411,30 @@ static void F14_the_creators_death_is_told_and_the_next_creator_takes_over(void 
 	ok(ringbus_event_dissolve(own));
 }
 
+/* The path of one sending thread, which takes no lock, to more than one. */
+static void K09_an_event_of_a_node_with_one_sending_thread_reaches_all(void **state)
+{
+	struct ringbus_node_options o = {.size = sizeof(o),
+					 .port = bus_port(),
+					 .timeout_ns = 20 * HARNESS_SECOND,
+					 .single_sender = true};
+	struct ringbus_node *to[3], *from = node_open_with(&o);
+	struct ringbus_event *event = single(from, "news");
+	char text[16];
+
+	assert_int_equal(emit_text(event, "to nobody"), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		to[i] = node_open();
+		subscribe(to[i], "news");
+	}
+	for (unsigned n = 0; n < 100; n++) {
+		snprintf(text, sizeof(text), "number %u", n);
+		assert_int_equal(emit_text(event, text), 3);
+		for (unsigned i = 0; i < 3; i++)
+			pull_text(to[i], text);
+	}
+}
+
 static void F14_a_creator_that_followed_another_between_two_looks_is_told(void **state)
 {
 	struct ringbus_node *a = node_open(), *b = node_open(), *c = node_open();
@@ -500,6 +524,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(F12_creating_an_existing_event_fails_and_changes_nothing),
 	BUS_TEST(F13_ids_are_bytes_of_utf8),
 	BUS_TEST(F14_the_creators_death_is_told_and_the_next_creator_takes_over),
+	BUS_TEST(K09_an_event_of_a_node_with_one_sending_thread_reaches_all),
 	BUS_TEST(F14_a_creator_that_followed_another_between_two_looks_is_told),
 	BUS_TEST(F14_a_creator_that_closes_leaves_the_subscriptions_too),
 	BUS_TEST(F14_an_orphan_without_subscriptions_is_removed),

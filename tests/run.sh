@@ -213,7 +213,7 @@ if build build-tests -Dbuildtype=debugoptimized; then
 	if [ "$mode" = full ]; then
 		RINGBUS_DAMAGES=10000 RINGBUS_JUDGE=1 run build-tests e2e --suite e2e --timeout-multiplier 10
 	else
-		run build-tests e2e --suite e2e
+		RINGBUS_DAMAGES=250 run build-tests e2e --suite e2e
 	fi
 	if [ "$mode" = full ]; then
 		export KILLAT_ALL=1 KILLAT_KILLS=70000 KILLAT_STOPS=6000
