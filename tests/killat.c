@@ -186,7 +186,7 @@ static bool replayed(void)
 
 static void a_process_killed_at_any_instruction_costs_the_others_nothing(void **state)
 {
-	uint64_t kills = harness_number("KILLAT_KILLS", 6000), images, images_seed;
+	uint64_t kills = harness_number("KILLAT_KILLS", 9000), images, images_seed;
 	bool all = harness_number("KILLAT_ALL", 0);
 	size_t primary;
 
