@@ -52,10 +52,10 @@ int ringbus_node_held_back_by(const struct ringbus_node *node, struct ringbus_ad
 	return 0;
 }
 
-rb_inline uint64_t record_flags(const struct link_tx *tx)
+rb_inline uint64_t record_flags(const struct link_tx *tx, bool stamped)
 {
 	return (rb_unlikely(tx->ring.drops_now != tx->ring.drops) ? RECORD_DROPS : 0) |
-	       (send_stamp_is_due(tx) ? RECORD_STAMPED : 0);
+	       (stamped ? RECORD_STAMPED : 0);
 }
 
 rb_cold void send_meet(struct ringbus_node *node, struct link_tx *tx, uint64_t word)
@@ -121,7 +121,7 @@ rb_inline int add_target(struct shot *s, uint32_t slot, bool lossy)
 {
 	struct ringbus_node *node = s->node;
 	struct link_tx *tx = node->tx[slot];
-	uint64_t word;
+	uint64_t word, most;
 	int r;
 
 	if (rb_unlikely(!tx)) {
@@ -149,8 +149,8 @@ rb_inline int add_target(struct shot *s, uint32_t slot, bool lossy)
 	}
 	if (rb_unlikely(!ring_tx_ready(&tx->ring)))
 		return no_room(s, tx, lossy);
-	if (rb_unlikely(
-		    !ring_tx_room(&tx->ring, ring_record_bytes(s->in_record, record_flags(tx))))) {
+	most = ring_record_bytes(s->in_record, record_flags(tx, send_stamp_may_be_due(tx)));
+	if (rb_unlikely(!ring_tx_room(&tx->ring, most))) {
 		ring_is_full(tx);
 		return no_room(s, tx, lossy);
 	}
@@ -201,7 +201,7 @@ static inline uint32_t probe_event(const struct shot *s)
 /* Writes and publishes one record. Nothing can fail here. */
 rb_inline void publish(struct shot *s, struct link_tx *tx)
 {
-	uint64_t flags = record_flags(tx);
+	uint64_t flags = record_flags(tx, send_stamp_is_due(tx));
 	uint64_t bytes = ring_record_bytes(s->in_record, flags);
 	struct shm_word *w = ring_tx_reserve(&tx->ring, bytes);
 

@@ -59,16 +59,22 @@ int send_two_threads(void); /* says so: -EBUSY */
 /* The receiver's slot has this owner, LIVE, whom we did not know. */
 void send_meet(struct ringbus_node *node, struct link_tx *tx, uint64_t word);
 
-/* Whether the next record of this pair has a time stamp. To one who sleeps more of them have: to
- * read the clock is little beside the wake-up. */
+/* Whether the next record of this pair may have a time stamp, so that there must be room for it. */
+rb_inline bool send_stamp_may_be_due(const struct link_tx *tx)
+{
+	/* relaxed: own word */
+	return shm_load_relaxed(&tx->ring.ctl->messages) % SEND_STAMP_EVERY_ASLEEP == 0;
+}
+
+/* Whether it has one. To a receiver that sleeps more of them have: to read the clock is little
+ * beside the wake-up. The answer may be another the next time. */
 rb_inline bool send_stamp_is_due(const struct link_tx *tx)
 {
-	uint64_t n = shm_load_relaxed(&tx->ring.ctl->messages); /* relaxed: own word */
-
-	if (rb_likely(n % SEND_STAMP_EVERY_ASLEEP != 0))
+	if (rb_likely(!send_stamp_may_be_due(tx)))
 		return false;
-	/* relaxed: a look */
-	return n % SEND_STAMP_EVERY == 0 || (shm_load_relaxed(&tx->bell->inbox) & BELL_ASLEEP);
+	/* relaxed, both: own word; a look */
+	return shm_load_relaxed(&tx->ring.ctl->messages) % SEND_STAMP_EVERY == 0 ||
+	       (shm_load_relaxed(&tx->bell->inbox) & BELL_ASLEEP);
 }
 
 /* Wakes a receiver that sleeps. Its sender may be idle from now on, so the hint is stored first: so

@@ -12,6 +12,7 @@ survived, its text is not found exactly once, it does not compile, or the tree i
 import argparse
 import concurrent.futures
 import fnmatch
+import glob
 import os
 import queue
 import random
@@ -181,6 +182,11 @@ def try_all(mutants, jobs, scratch, deadline):
         return list(pool.map(one, mutants))
 
 
+def regions():
+    """What tests have in shared memory; one that a mutant kills leaves it there."""
+    return set(glob.glob("/dev/shm/ringbus-test-*") + glob.glob("/dev/shm/ringbus-e2e-*"))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", action="append", help="a name or pattern; may be repeated")
@@ -213,10 +219,12 @@ def main():
         if "equivalent" in mutant:
             print(f"equivalent {mutant['name']}: {mutant['equivalent']}".replace("\n", " "))
     scratch = tempfile.mkdtemp(prefix="ringbus-mutants-")
+    others = regions()
     try:
         killed = try_all(todo, min(options.jobs, max(1, len(todo))), scratch, deadline)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        for path in [scratch, *(regions() - others)]:
+            shutil.rmtree(path, ignore_errors=True)
     killed = [verdict for verdict in killed if verdict is not None]
     print(f"{sum(killed)} of {len(killed)} mutants killed, {len(mutants) - len(todo)} equivalent")
     print(f"ledger: mutants-killed {sum(killed)}")
