@@ -66,7 +66,7 @@ rb_inline bool send_stamp_may_be_due(const struct link_tx *tx)
 	return shm_load_relaxed(&tx->ring.ctl->messages) % SEND_STAMP_EVERY_ASLEEP == 0;
 }
 
-/* Whether it has one. To a receiver that sleeps more of them have: to read the clock is little
+/* Whether it has one. Of those that wake their receiver more have: to read the clock is little
  * beside the wake-up. The answer may be another the next time. */
 rb_inline bool send_stamp_is_due(const struct link_tx *tx)
 {
@@ -74,7 +74,7 @@ rb_inline bool send_stamp_is_due(const struct link_tx *tx)
 		return false;
 	/* relaxed, both: own word; a look */
 	return shm_load_relaxed(&tx->ring.ctl->messages) % SEND_STAMP_EVERY == 0 ||
-	       (shm_load_relaxed(&tx->bell->inbox) & BELL_ASLEEP);
+	       (shm_load_relaxed(&tx->bell->inbox) & (BELL_ASLEEP | BELL_WOKEN)) == BELL_ASLEEP;
 }
 
 /* Wakes a receiver that sleeps. Its sender may be idle from now on, so the hint is stored first: so

@@ -8,14 +8,14 @@
 static const struct shm_word *inbox;
 static uint64_t dice = 4711;
 
-/* Half the looks at the receiver's inbox find it asleep, in an epoch that was woken already. */
+/* Half the looks at the receiver's inbox find it asleep. */
 static uint64_t asleep_or_not(const struct shm_word *w, enum shm_order order)
 {
 	uint64_t word = __atomic_load_n((const uint64_t *)(const void *)w, __ATOMIC_SEQ_CST);
 
 	if (w != inbox)
 		return word;
-	return splitmix(&dice) & 1 ? word | BELL_ASLEEP | BELL_WOKEN : word & ~BELL_ASLEEP;
+	return splitmix(&dice) & 1 ? (word & ~BELL_WOKEN) | BELL_ASLEEP : word & ~BELL_ASLEEP;
 }
 
 static const struct shm_hooks hooks = {.load = asleep_or_not};
