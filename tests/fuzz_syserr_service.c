@@ -139,7 +139,7 @@ static void of_starting_a_service(void **state)
 	bus_stop();
 	flag_set(1, bus_port());
 	ledger("failures-injected", syserr_everything(&operation));
-	assert_in_range(syserr_files(), 2, 5);
+	assert_in_range(harness_entries(bus_directory()), 2, 5);
 	bus_expect_leftovers();
 }
 
@@ -157,7 +157,7 @@ static void of_the_service(void **state)
 	flag_set(1, bus_port());
 	for (unsigned i = 0; i < 2; i++) {
 		total += syserr_everything(&operations[i]);
-		assert_in_range(syserr_files(), 2, 5);
+		assert_in_range(harness_entries(bus_directory()), 2, 5);
 	}
 	ledger("failures-injected", total);
 	bus_expect_leftovers();

@@ -120,6 +120,18 @@ unsigned bus_port(void)
 	return bus.port;
 }
 
+unsigned harness_entries(const char *path)
+{
+	DIR *dir = opendir(path);
+	unsigned n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
 const char *bus_file(void)
 {
 	static char path[256];

@@ -72,6 +72,8 @@ struct bus_spec {
 const char *bus_directory(void);
 unsigned bus_port(void);
 const char *bus_file(void); /* the path of its region */
+/* Entries of a directory, . and .. among them. */
+unsigned harness_entries(const char *path);
 /* Starts the service and waits until it answers; after bus_kill() or bus_stop() on the same port
  * again. */
 void bus_serve(const struct bus_spec *spec);

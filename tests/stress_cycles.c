@@ -5,8 +5,6 @@
  */
 #include "harness.h"
 
-#include <dirent.h>
-
 enum { DONE, LONGEST, GO, READY };
 
 struct trace {
@@ -14,27 +12,15 @@ struct trace {
 	uint64_t resident; /* KiB */
 };
 
-static unsigned entries(const char *path)
-{
-	DIR *dir = opendir(path);
-	unsigned n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
-}
-
 /* What a process has; while nobody joins or leaves. */
 static struct trace trace_of(pid_t pid)
 {
-	struct trace t = {.files = entries(bus_directory())};
+	struct trace t = {.files = harness_entries(bus_directory())};
 	char path[64], line[512];
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	t.fds = entries(path);
+	t.fds = harness_entries(path);
 	snprintf(path, sizeof(path), "/proc/%d/smaps", (int)pid);
 	f = fopen(path, "re");
 	assert_non_null(f);

@@ -444,15 +444,3 @@ void syserr_need(bool there, const char *what)
 	fprintf(stderr, "not ready: %s: %s\n", what, ringbus_error_detail());
 	_exit(3);
 }
-
-unsigned syserr_files(void)
-{
-	DIR *dir = opendir(bus_directory());
-	unsigned n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
-}

@@ -53,7 +53,5 @@ bool syserr_child(const struct syserr_operation *o, const struct syserr_plan *pl
 unsigned syserr_everything(const struct syserr_operation *o);
 /* What is needed before an operation must come about. */
 void syserr_need(bool there, const char *what);
-/* Entries of the bus's directory, . and .. among them. */
-unsigned syserr_files(void);
 
 #endif
