@@ -277,13 +277,16 @@ struct ringbus_subscribe_options {
 };
 
 /* Subscribes; effective on return, rights included. Allowed before the event exists: honoured when
- * it is created. Again: replaces handler and options. -EINVAL bad id, or own SINGLE event; -ENOENT
- * must_exist; -ENFILE; -ETIMEDOUT. */
+ * it is created. Again: replaces handler and options. Where the event was dissolved and made anew
+ * meanwhile, what was sent before still goes to the handler that it was sent to; that end is then
+ * not told by RINGBUS_EVENT_DISSOLVED. -EINVAL bad id, or own SINGLE event; -ENOENT must_exist;
+ * -ENFILE; -ETIMEDOUT. */
 RINGBUS_API int ringbus_subscribe(struct ringbus_event **event, struct ringbus_node *node,
 				  const char *id, const struct ringbus_subscribe_options *options);
-/* Ends the subscription. Its handler will not run again once this returned (called in a handler:
- * once that handler returned). Do not hold a lock that the handler takes. -ENOENT not subscribed;
- * -EINVAL own SINGLE event. */
+/* Ends the subscription. Its handler will not run again once this returned; if it runs in another
+ * thread, this waits for it, so do not hold a lock that it takes. Called in a handler, of this or
+ * another node, it does not wait: the handler may run on that runs just then. -ENOENT not
+ * subscribed; -EINVAL own SINGLE event. */
 RINGBUS_API int ringbus_unsubscribe(struct ringbus_event *event);
 /* Ends an event for all. -EPERM not the creator, or MULTI; -ENOENT no such event any more. */
 RINGBUS_API int ringbus_event_dissolve(struct ringbus_event *event);

@@ -212,7 +212,7 @@ int control_event_create(struct control *c, const char *id, size_t id_bytes, uin
 	} else {
 		bit_clear(e->deliver, slot);
 		bit_clear(e->lossy, slot);
-		mask_clear(e->members);
+		bit_clear(e->members, slot);
 	}
 	publish_word(e, event_word(fresh_generation(e), mode == 1 ? LAYOUT_NO_SLOT : slot, mode,
 				   EVENT_LIVE));

@@ -153,9 +153,8 @@ rb_inline enum verdict accept(struct ringbus_node *node, struct link_rx *rx,
 	m->event = NULL;
 	m->kind = RINGBUS_CONTACT;
 	if (rec->kind == RECORD_EVENT || rec->kind == RECORD_EVENT_POOLED) {
-		*sub = event_subscription(node, (uint32_t)(rec->event >> 48));
-		if (rb_unlikely(!*sub || (*sub)->generation != (uint32_t)rec->event ||
-				!(*sub)->deliver)) {
+		*sub = event_subscription(node, (uint32_t)(rec->event >> 48), (uint32_t)rec->event);
+		if (rb_unlikely(!*sub || !(*sub)->deliver)) {
 			shm_count(&node->own->dropped_unsubscribed, 1);
 			PROBE_DROP(rx->slot, node->slot, (uint32_t)(rec->event >> 48), rec->size,
 				   PROBE_DROP_UNSUBSCRIBED);
@@ -250,7 +249,7 @@ struct drained {
 	int last; /* answer of the last peek */
 };
 
-/* Takes up to `limit` messages; the first one has been peeked at. Under the RCU read lock. */
+/* Takes up to `limit` messages; the first one has been peeked at. In a batch (event_read.h). */
 rb_inline void take(struct ringbus_node *node, struct link_rx *rx, struct ring_record *rec,
 		    unsigned limit, struct drained *d)
 {
@@ -280,7 +279,8 @@ rb_inline void take(struct ringbus_node *node, struct link_rx *rx, struct ring_r
 				break;
 		} else if (rb_unlikely(rx->ring.at - rx->ring.given >= quarter))
 			give(rx, node, false);
-		if (rb_unlikely(node->deferred || own_load_relaxed(&node->close_wanted)))
+		if (rb_unlikely(own_load_relaxed(&node->deferred) != 0 ||
+				own_load_relaxed(&node->close_wanted)))
 			break;
 	} while (d->taken < limit && (d->last = ring_rx_peek(&rx->ring, rec)) == RING_RECORD);
 }
@@ -294,11 +294,9 @@ rb_inline unsigned drain(struct ringbus_node *node, struct link_rx *rx, unsigned
 	if (rb_likely(d.last == RING_EMPTY))
 		return 0;
 	if (rb_likely(d.last == RING_RECORD)) {
-		event_read_begin();
+		event_read_begin(node);
 		take(node, rx, &rec, limit, &d);
-		event_read_end();
-		if (rb_unlikely(node->deferred != NULL))
-			event_free_deferred(node);
+		event_read_end(node);
 	}
 	if (rb_unlikely(d.last == RING_SPOILED))
 		shm_count(&node->own->corrupt, 1);
@@ -501,9 +499,9 @@ static bool pull_from(struct ringbus_node *node, struct link_rx *rx, struct ring
 
 		if (ring_rx_peek(&rx->ring, &rec) != RING_RECORD)
 			return false;
-		event_read_begin();
+		event_read_begin(node);
 		verdict = accept(node, rx, &rec, m, &sub);
-		event_read_end();
+		event_read_end(node);
 		if (verdict == AGAIN) {
 			/* this ring waits for a notice: it must not wait until all others are empty
 			 */

@@ -143,11 +143,11 @@ rb_inline int send_one(struct ringbus_node *node, struct link_tx *tx, enum recor
 }
 
 /* A word of an event's mask, without ourselves. */
-rb_inline uint64_t receivers(const struct ringbus_event *e, uint32_t w)
+rb_inline uint64_t receivers(const struct ringbus_node *node, uint64_t id, uint32_t w)
 {
 	/* sync EVENT emitter: bit before the subscriber's handler is needed; pairs EVENT holder in
 	 * bit_set() */
-	return shm_load_acquire(&e->entry->deliver[w]) & e->node->others[w];
+	return shm_load_acquire(&event_entry(node, id)->deliver[w]) & node->others[w];
 }
 
 #define FOR_RECEIVERS(node, masks, tx)                            \
@@ -173,19 +173,18 @@ rb_inline struct link_tx *only_receiver(const struct ringbus_node *node, const u
 }
 
 /* To any number; `first` is the first word of the one snapshot of the mask. */
-static rb_noinline int send_many(struct ringbus_event *e, uint64_t first, const void *data,
-				 size_t size)
+static rb_noinline int send_many(struct ringbus_node *node, uint64_t id, uint64_t first,
+				 const void *data, size_t size)
 {
 	uint64_t masks[LAYOUT_MASK_WORDS] = {first};
-	struct ringbus_node *node = e->node;
 	struct link_tx *tx;
 	int count = 0, woke = 0;
 
 	for (uint32_t w = 1; w < node->mask_words; w++)
-		masks[w] = receivers(e, w);
+		masks[w] = receivers(node, id, w);
 	tx = only_receiver(node, masks);
 	if (tx)
-		return send_one(node, tx, RECORD_EVENT, e->record_id, data, size);
+		return send_one(node, tx, RECORD_EVENT, id, data, size);
 	FOR_RECEIVERS(node, masks, tx)
 	{
 		if (!is_ready(tx, size))
@@ -195,7 +194,7 @@ static rb_noinline int send_many(struct ringbus_event *e, uint64_t first, const 
 	if (count == 0 || (count > 1 && size > SEND_FAN_INLINE_MAX))
 		return NOT_COMMON;
 	FOR_RECEIVERS(node, masks, tx)
-	write_record(node, tx, RECORD_EVENT, e->record_id, data, size);
+	write_record(node, tx, RECORD_EVENT, id, data, size);
 	KILL_POINT("X_EMIT_UNWOKEN");
 	send_fence(node);
 	FOR_RECEIVERS(node, masks, tx)
@@ -231,22 +230,22 @@ rb_inline bool is_single(const struct ringbus_node *node, uint64_t mask)
 /* The sending thread is alone here. */
 rb_inline int emit_alone(struct ringbus_event *e, const void *data, size_t size)
 {
+	uint64_t mask, id = own_load(&e->record_id);
 	struct ringbus_node *node = e->node;
-	uint64_t mask;
 
-	if (!send_event_is_current(e))
+	if (!send_event_is_current(e, id))
 		return NOT_COMMON;
-	mask = receivers(e, 0);
+	mask = receivers(node, id, 0);
 	if (is_single(node, mask))
-		return send_one(node, node->tx[__builtin_ctzll(mask)], RECORD_EVENT, e->record_id,
-				data, size);
-	return send_many(e, mask, data, size);
+		return send_one(node, node->tx[__builtin_ctzll(mask)], RECORD_EVENT, id, data,
+				size);
+	return send_many(node, id, mask, data, size);
 }
 
-static rb_noinline int emit_many(struct ringbus_event *e, uint64_t mask, const void *data,
-				 size_t size, uint64_t timeout_ns)
+static rb_noinline int emit_many(struct ringbus_event *e, uint64_t id, uint64_t mask,
+				 const void *data, size_t size, uint64_t timeout_ns)
 {
-	int r = send_many(e, mask, data, size);
+	int r = send_many(e->node, id, mask, data, size);
 
 	return r != NOT_COMMON ? r : emit_general(e, data, size, timeout_ns);
 }
@@ -277,7 +276,7 @@ int ringbus_emit(struct ringbus_event *event, const void *data, size_t size, uin
 {
 	struct ringbus_node *node;
 	struct link_tx *tx;
-	uint64_t mask;
+	uint64_t mask, id;
 
 	if (rb_unlikely(!event || (!data && size > 0)))
 		return rb_fail(-EINVAL, "no event, or no data");
@@ -288,15 +287,16 @@ int ringbus_emit(struct ringbus_event *event, const void *data, size_t size, uin
 		return emit_general(event, data, size, timeout_ns);
 	if (rb_unlikely(!SEND_UNLOCKED(node)))
 		return emit_locked(event, data, size, timeout_ns);
-	if (rb_unlikely(!send_event_is_current(event)))
+	id = own_load(&event->record_id);
+	if (rb_unlikely(!send_event_is_current(event, id)))
 		return emit_general(event, data, size, timeout_ns);
-	mask = receivers(event, 0);
+	mask = receivers(node, id, 0);
 	if (!is_single(node, mask))
-		return emit_many(event, mask, data, size, timeout_ns);
+		return emit_many(event, id, mask, data, size, timeout_ns);
 	tx = node->tx[__builtin_ctzll(mask)];
 	if (rb_unlikely(!is_ready(tx, size)))
 		return emit_general(event, data, size, timeout_ns);
-	return send_ready(node, tx, RECORD_EVENT, event->record_id, data, size);
+	return send_ready(node, tx, RECORD_EVENT, id, data, size);
 }
 
 /* Where an address leads to, if we know its owner. */

@@ -1,13 +1,20 @@
 /* event.c: handles, subscriptions and the dispatch table; with event_read.h the only liburcu
  * user. Level 4.
  *
- * The dispatching thread reads table[index] under the RCU read lock, one lock per batch;
- * subscriptions are replaced as a whole. Whoever takes one out waits for a grace period before
- * freeing it, so after ringbus_unsubscribe() its handler does not run again; from within a handler
- * it goes on a list that is freed when the handler has returned. events_lock guards handles; it is
- * never held during a grace period, since handlers may take it.
+ * The dispatching thread reads table[index] in batches (event_read.h); subscriptions are replaced
+ * as a whole. Whoever takes one out waits until no batch has it before freeing it, so after
+ * ringbus_unsubscribe() its handler does not run again; from within a handler, of whichever node,
+ * it goes on a stack that is emptied after the next batch. An index is used again as soon as its
+ * event has ended, and messages of that may still be unread: then the table has both, newest first,
+ * and the generation tells them apart. So it is when a handle goes on to a new event of its name:
+ * the subscription to the one before fades, until all is read that stood in the rings.
+ *
+ * events_lock guards handles and the table of names; the control lock, which may take long to get,
+ * is taken before it, for whoever receives needs it too. It is never held while a batch is waited
+ * for, since handlers may take it. Of liburcu's hash table only what needs no reader's section is
+ * used: with the lock nobody else is in it.
  */
-#include "node.h"
+#include "event_read.h"
 
 #include "error.h"
 
@@ -25,6 +32,8 @@ _Static_assert(sizeof(struct cds_lfht_node) <= sizeof(((struct ringbus_event *)0
 
 #define NAME_BUCKETS 256
 
+_Thread_local unsigned event_batches __attribute__((tls_model("initial-exec")));
+
 int event_init(struct ringbus_node *node)
 {
 	node->table = calloc(node->region->g.events, sizeof(*node->table));
@@ -37,6 +46,16 @@ static struct cds_lfht_node *hash_node(struct ringbus_event *e)
 	return (struct cds_lfht_node *)(void *)e->hash_node;
 }
 
+static void free_all(struct subscription *list)
+{
+	while (list) {
+		struct subscription *s = list;
+
+		list = s->next;
+		free(s);
+	}
+}
+
 /* No other thread uses the node any more. In a forked child nothing is waited for. */
 void event_fini(struct ringbus_node *node)
 {
@@ -44,10 +63,9 @@ void event_fini(struct ringbus_node *node)
 		struct ringbus_event *e = node->all;
 
 		node->all = e->next;
-		rcu_read_lock();
 		cds_lfht_del(node->names, hash_node(e));
-		rcu_read_unlock();
 		free(e->subscription);
+		free_all(e->fading);
 		free(e);
 	}
 	event_free_deferred(node);
@@ -56,44 +74,126 @@ void event_fini(struct ringbus_node *node)
 	free(node->table);
 }
 
+/* ---- what is taken out of the table ---- */
+
 void event_free_deferred(struct ringbus_node *node)
 {
-	while (rb_unlikely(node->deferred != NULL)) {
-		struct subscription *s = node->deferred;
+	free_all((struct subscription *)(uintptr_t)own_swap(&node->deferred, 0));
+}
 
-		node->deferred = s->next;
-		free(s);
+static void defer(struct ringbus_node *node, struct subscription *s)
+{
+	uint64_t head;
+
+	do {
+		head = own_load(&node->deferred);
+		s->next = (struct subscription *)(uintptr_t)head;
+	} while (!own_cas(&node->deferred, head, (uint64_t)(uintptr_t)s));
+}
+
+/* Until no batch of the node has anything that was taken out before. */
+static void wait_for_reader(struct ringbus_node *node)
+{
+	struct timespec pause = {.tv_nsec = 10000};
+	uint64_t seen;
+
+	if (node->membarrier)
+		doorbell_membarrier();
+	else
+		/* sync BATCH writer: out of the table before the look; pairs BATCH reader in
+		 * event_read_begin() */
+		shm_fence();
+	/* sync BATCH writer: even, or another one: its last use is over; pairs BATCH reader in
+	 * event_read_end() */
+	seen = own_load(&node->reading);
+	while ((seen & 1) && own_load(&node->reading) == seen) {
+		nanosleep(&pause, NULL);
+		pause.tv_nsec = (long)rb_min((uint64_t)pause.tv_nsec * 2, RB_MS);
 	}
 }
 
-/* Frees a subscription that was taken out of the table. Caller holds no lock. */
-static void retire(struct ringbus_node *node, struct subscription *s)
+/* Frees what was taken out of the table. Caller holds no lock. */
+static void retire(struct ringbus_node *node, struct subscription *list)
 {
-	if (!s)
+	if (!list)
 		return;
-	if (receive_is_ours(node)) {
-		s->next = node->deferred;
-		node->deferred = s;
-		return;
+	while (event_batches > 0 && list) {
+		struct subscription *s = list;
+
+		list = s->next;
+		defer(node, s); /* a handler waits for no other */
 	}
-	synchronize_rcu();
-	free(s);
+	if (list && !receive_is_ours(node))
+		wait_for_reader(node);
+	free_all(list);
 }
 
-/* Puts s (or nothing) in the table for e; returns what was there. Caller holds events_lock. */
-static struct subscription *install(struct ringbus_event *e, struct subscription *s)
+static void take_out(struct ringbus_node *node, const struct subscription *s)
 {
-	struct subscription *old = e->subscription;
-	struct ringbus_node *node = e->node;
+	for (struct subscription **at = &node->table[s->index]; *at; at = &(*at)->older) {
+		if (*at == s) {
+			rcu_assign_pointer(*at, s->older);
+			return;
+		}
+	}
+}
 
-	if (old && (!s || old->generation != s->generation || node->table[e->index] != old) &&
-	    node->table[e->index] == old)
-		rcu_assign_pointer(node->table[e->index], NULL);
+/* Puts s (or nothing) in the table for e; what was there goes on the list. Caller holds
+ * events_lock. */
+static void install(struct ringbus_event *e, struct subscription *s, struct subscription **old)
+{
+	struct subscription *was = e->subscription;
+
 	e->subscription = s;
-	if (s)
-		rcu_assign_pointer(node->table[e->index], s);
-	return old;
+	if (s) {
+		s->generation = e->generation;
+		s->index = e->index;
+		s->older = e->node->table[s->index];
+		rcu_assign_pointer(e->node->table[s->index],
+				   s); /* found before the one it replaces */
+	}
+	if (!was)
+		return;
+	take_out(e->node, was);
+	was->next = *old;
+	*old = was;
 }
+
+/* Takes all out that e has. */
+static void remove_all(struct ringbus_event *e, struct subscription **old)
+{
+	install(e, NULL, old);
+	while (e->fading) {
+		struct subscription *s = e->fading;
+
+		e->fading = s->next;
+		take_out(e->node, s);
+		s->next = *old;
+		*old = s;
+	}
+}
+
+bool event_faded(struct ringbus_event *e, bool *later)
+{
+	for (struct subscription **at = &e->fading; *at;) {
+		struct subscription *s = *at;
+		bool told = s->told;
+
+		if (!rings_passed(e->node, &s->passes)) {
+			*later = true;
+			at = &s->next;
+			continue;
+		}
+		*at = s->next;
+		take_out(e->node, s);
+		free(s); /* we are the reader, and in no batch */
+		if (!told)
+			return true;
+	}
+	return false;
+}
+
+/* ---- handles ---- */
 
 struct name_key {
 	const char *id;
@@ -119,10 +219,8 @@ static struct ringbus_event *handle(struct ringbus_node *node, const char *id, s
 	struct cds_lfht_node *found;
 	struct ringbus_event *e;
 
-	rcu_read_lock();
 	cds_lfht_lookup(node->names, hash, name_match, &key, &iter);
 	found = cds_lfht_iter_get_node(&iter);
-	rcu_read_unlock();
 	if (found)
 		return rb_container_of(found, struct ringbus_event, hash_node);
 	e = make ? calloc(1, sizeof(*e)) : NULL;
@@ -133,30 +231,31 @@ static struct ringbus_event *handle(struct ringbus_node *node, const char *id, s
 	e->index = UINT32_MAX;
 	memcpy(e->id, id, bytes);
 	cds_lfht_node_init(hash_node(e));
-	rcu_read_lock();
 	cds_lfht_add(node->names, hash, hash_node(e));
-	rcu_read_unlock();
 	e->next = node->all;
 	node->all = e;
 	return e;
 }
 
-/* Binds a handle to the entry that has its name now. A subscription of an earlier entry is taken
- * out. */
-static struct subscription *bind(struct ringbus_event *e, const struct control_event *entry)
+/* Binds a handle to the entry that has its name now. A subscription to an earlier one fades; told:
+ * its end needs no notice. Caller holds events_lock. */
+static void bind(struct ringbus_event *e, const struct control_event *entry, bool told)
 {
-	struct subscription *old = NULL;
+	struct subscription *s = e->subscription;
 
 	if (e->generation != entry->generation || e->index != entry->index) {
-		if (e->subscription)
-			old = install(e, NULL);
+		if (s) {
+			s->told = told;
+			s->next = e->fading;
+			e->fading = s;
+			e->subscription = NULL;
+		}
 		e->subscribed = e->created = false;
 		event_bind_entry(e, entry->index, entry->generation);
 	}
 	e->seen_word = entry->word;
 	e->seen_changes = shm_load_relaxed(&e->entry->changes); /* relaxed: under the lock */
 	e->due = false;
-	return old;
 }
 
 static struct subscription *new_subscription(struct ringbus_event *e, ringbus_handler handler,
@@ -165,8 +264,7 @@ static struct subscription *new_subscription(struct ringbus_event *e, ringbus_ha
 	struct subscription *s = calloc(1, sizeof(*s));
 
 	if (s)
-		*s = (struct subscription){.generation = e->generation,
-					   .deliver = deliver,
+		*s = (struct subscription){.deliver = deliver,
 					   .handler = handler,
 					   .user = user,
 					   .event = e};
@@ -211,46 +309,63 @@ static void audience_of(const struct control_event *entry, const struct ringbus_
 	audience[node->slot / 64] &= ~(1ull << node->slot % 64);
 }
 
-/* The steps of a creation that need the control lock. `s` is the creator's own subscription, or
- * NULL. */
-static int create_locked(struct ringbus_event *e, const struct ringbus_event_options *o,
-			 struct subscription *s, struct subscription *old[2], uint64_t *audience)
+/* Creates an event, with both locks. A MULTI event without a handler leaves a subscription from
+ * before as it is. */
+static int create(struct control *c, struct ringbus_event *e, const struct ringbus_event_options *o,
+		  struct subscription *s, struct subscription **old, uint64_t *audience)
 {
 	struct ringbus_node *node = e->node;
 	uint32_t mode = (uint32_t)o->mode;
 	struct control_event entry;
-	struct control c;
-	int r = control_lock(&c, node->region, node_control_deadline(node));
+	int r = control_event_create(c, e->id, e->id_bytes, node->slot, node->generation, mode,
+				     false, o->lossy ? EVENT_FLAG_LOSSY : 0, &entry);
 
 	if (r < 0)
 		return r;
-	r = control_event_create(&c, e->id, e->id_bytes, node->slot, node->generation, mode, false,
-				 o->lossy ? EVENT_FLAG_LOSSY : 0, &entry);
-	if (r == 0) {
-		audience_of(&entry, node, audience);
-		old[0] = bind(e, &entry);
-		e->created = true;
-		e->subscribed = mode == RINGBUS_MULTI_EMISSION && s;
-		if (s)
-			s->generation = e->generation;
-		if (s || mode == RINGBUS_SINGLE_EMISSION)
-			old[1] = install(e, s); /* the handler before the mask bit */
-		if (s)
-			r = control_event_subscribe(&c, &entry, node->slot, true, false);
-		e->deliver = s != NULL;
-	}
-	control_unlock(&c);
+	audience_of(&entry, node, audience);
+	bind(e, &entry, true);
+	e->created = true;
+	if (s || mode == RINGBUS_SINGLE_EMISSION)
+		install(e, s, old); /* the handler before the mask bit */
+	if (s)
+		r = control_event_subscribe(c, &entry, node->slot, true, false);
+	e->subscribed = e->subscription != NULL;
+	e->deliver = e->subscription && e->subscription->deliver;
+	return r;
+}
+
+/* The same with the control lock only. */
+static int create_named(struct control *c, struct ringbus_node *node, const char *id, size_t bytes,
+			const struct ringbus_event_options *o, struct ringbus_event **event,
+			uint64_t *audience, struct subscription **old)
+{
+	bool receives = o->mode == RINGBUS_MULTI_EMISSION && (o->handler || o->receive);
+	struct subscription *s = NULL;
+	struct ringbus_event *e;
+	int r = -ENOMEM;
+
+	pthread_mutex_lock(&node->events_lock);
+	e = handle(node, id, bytes, true);
+	if (e && receives)
+		s = new_subscription(e, o->handler, o->user, true);
+	if (e && (s || !receives))
+		r = create(c, e, o, s, old, audience);
+	if (r < 0 && s && e->subscription != s)
+		free(s);
+	pthread_mutex_unlock(&node->events_lock);
+	*event = e;
 	return r;
 }
 
 int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node, const char *id,
 			 const struct ringbus_event_options *options)
 {
-	struct subscription *s = NULL, *old[2] = {NULL, NULL};
+	struct subscription *old = NULL;
 	struct ringbus_event_options o;
 	uint64_t audience[LAYOUT_MASK_WORDS];
 	char made[LAYOUT_NAME_BYTES];
 	struct ringbus_event *e;
+	struct control c;
 	size_t bytes;
 	int r = node_enter(node);
 
@@ -267,27 +382,18 @@ int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node
 		id = made;
 	}
 	r = name_check(id, &bytes);
+	if (r == 0)
+		r = control_lock(&c, node->region, node_control_deadline(node));
 	if (r < 0)
 		return r;
-	pthread_mutex_lock(&node->events_lock);
-	e = handle(node, id, bytes, true);
-	r = e ? 0 : -ENOMEM;
-	if (r == 0 && o.mode == RINGBUS_MULTI_EMISSION && (o.handler || o.receive)) {
-		s = new_subscription(e, o.handler, o.user, true);
-		r = s ? 0 : -ENOMEM;
-	}
-	if (r == 0)
-		r = create_locked(e, &o, s, old, audience);
+	r = create_named(&c, node, id, bytes, &o, &e, audience, &old);
 	if (r == -EEXIST || r == -ENFILE) {
 		/* its creator may be dead and not yet reaped */
-		control_reap_all(node->region, node_control_deadline(node));
-		r = create_locked(e, &o, s, old, audience);
+		control_reap_all_held(&c);
+		r = create_named(&c, node, id, bytes, &o, &e, audience, &old);
 	}
-	if (r < 0 && s && e->subscription != s)
-		free(s);
-	pthread_mutex_unlock(&node->events_lock);
-	retire(node, old[0]);
-	retire(node, old[1]);
+	control_unlock(&c);
+	retire(node, old);
 	if (r < 0)
 		return r;
 	control_announce_to(node->region, audience);
@@ -295,47 +401,42 @@ int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node
 	return 0;
 }
 
-static int subscribe_locked(struct ringbus_event *e, const struct ringbus_subscribe_options *o,
-			    struct subscription *s, struct subscription *old[2])
+/* With both locks. */
+static int subscribe(struct control *c, struct ringbus_event *e,
+		     const struct ringbus_subscribe_options *o, struct subscription *s,
+		     struct subscription **old)
 {
 	struct ringbus_node *node = e->node;
 	struct control_event entry;
-	struct control c;
-	int r = control_lock(&c, node->region, node_control_deadline(node));
+	bool created = e->created;
+	int r = control_event_find(c, e->id, e->id_bytes, &entry);
 
+	if (o->must_exist && (r < 0 || event_state(entry.word) != EVENT_LIVE))
+		return rb_fail(-ENOENT, "event '%s' does not exist (and must_exist was asked for)",
+			       e->id);
+	if (r == 0 && event_state(entry.word) == EVENT_LIVE && event_mode(entry.word) == 0 &&
+	    event_owner(entry.word) == node->slot)
+		return rb_fail(-EINVAL,
+			       "the creator of the SINGLE event '%s' cannot subscribe to it",
+			       e->id);
+	r = control_event_enter(c, e->id, e->id_bytes, node->slot, &entry);
 	if (r < 0)
 		return r;
-	r = control_event_find(&c, e->id, e->id_bytes, &entry);
-	if (o->must_exist && (r < 0 || event_state(entry.word) != EVENT_LIVE))
-		r = rb_fail(-ENOENT, "event '%s' does not exist (and must_exist was asked for)",
-			    e->id);
-	else if (r == 0 && event_state(entry.word) == EVENT_LIVE && event_mode(entry.word) == 0 &&
-		 event_owner(entry.word) == node->slot)
-		r = rb_fail(-EINVAL, "the creator of the SINGLE event '%s' cannot subscribe to it",
-			    e->id);
-	else
-		r = control_event_enter(&c, e->id, e->id_bytes, node->slot, &entry);
-	if (r == 0) {
-		bool created = e->created;
-
-		old[0] = bind(e, &entry);
-		e->created &= created;
-		s->generation = e->generation;
-		old[1] = install(e, s); /* the handler before the mask bit */
-		e->subscribed = true;
-		e->deliver = !o->emit_only;
-		r = control_event_subscribe(&c, &entry, node->slot, !o->emit_only, o->lossy);
-	}
-	control_unlock(&c);
-	return r;
+	bind(e, &entry, true);
+	e->created &= created;
+	install(e, s, old); /* the handler before the mask bit */
+	e->subscribed = true;
+	e->deliver = !o->emit_only;
+	return control_event_subscribe(c, &entry, node->slot, !o->emit_only, o->lossy);
 }
 
 int ringbus_subscribe(struct ringbus_event **event, struct ringbus_node *node, const char *id,
 		      const struct ringbus_subscribe_options *options)
 {
-	struct subscription *s = NULL, *old[2] = {NULL, NULL};
+	struct subscription *s = NULL, *old = NULL;
 	struct ringbus_subscribe_options o;
 	struct ringbus_event *e;
+	struct control c;
 	size_t bytes = 0;
 	int r = node_enter(node);
 
@@ -344,18 +445,20 @@ int ringbus_subscribe(struct ringbus_event **event, struct ringbus_node *node, c
 		r = rb_options_take(&o, sizeof(o), options);
 	if (r == 0)
 		r = name_check(id, &bytes);
+	if (r == 0)
+		r = control_lock(&c, node->region, node_control_deadline(node));
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&node->events_lock);
 	e = handle(node, id, bytes, true);
 	if (e)
 		s = new_subscription(e, o.handler, o.user, !o.emit_only);
-	r = s ? subscribe_locked(e, &o, s, old) : -ENOMEM;
+	r = s ? subscribe(&c, e, &o, s, &old) : -ENOMEM;
 	if (r < 0 && s && e->subscription != s)
 		free(s);
 	pthread_mutex_unlock(&node->events_lock);
-	retire(node, old[0]);
-	retire(node, old[1]);
+	control_unlock(&c);
+	retire(node, old);
 	if (r < 0)
 		return r;
 	if (event)
@@ -367,25 +470,25 @@ int ringbus_subscribe(struct ringbus_event **event, struct ringbus_node *node, c
 static int leave_event(struct ringbus_event *e, bool dissolve)
 {
 	struct ringbus_node *node = e->node;
-	struct control_event entry = {.index = e->index, .generation = e->generation};
 	uint64_t audience[LAYOUT_MASK_WORDS];
 	struct subscription *old = NULL;
+	struct control_event entry;
 	struct control c;
-	int r;
+	int r = control_lock(&c, node->region, node_control_deadline(node));
 
+	if (r < 0)
+		return r;
 	pthread_mutex_lock(&node->events_lock);
-	r = control_lock(&c, node->region, node_control_deadline(node));
-	if (r == 0) {
-		audience_of(&entry, node, audience); /* before the masks are cleared */
-		r = dissolve ? control_event_dissolve(&c, &entry, node->slot, node->generation)
-			     : control_event_unsubscribe(&c, &entry, node->slot);
-		control_unlock(&c);
-	}
+	entry = (struct control_event){.index = e->index, .generation = e->generation};
+	audience_of(&entry, node, audience); /* before the masks are cleared */
+	r = dissolve ? control_event_dissolve(&c, &entry, node->slot, node->generation)
+		     : control_event_unsubscribe(&c, &entry, node->slot);
 	if (r == 0 || (!dissolve && r == -ENOENT)) {
-		old = e->subscription ? install(e, NULL) : NULL;
+		remove_all(e, &old);
 		e->subscribed = e->created = e->deliver = false;
 	}
 	pthread_mutex_unlock(&node->events_lock);
+	control_unlock(&c);
 	retire(node, old);
 	if (r == 0)
 		control_announce_to(node->region, audience);
@@ -424,21 +527,17 @@ int ringbus_event_dissolve(struct ringbus_event *event)
 	return leave_event(event, true);
 }
 
-/* Called by the dispatching thread with events_lock held. */
 void event_ended(struct ringbus_event *e)
 {
-	struct subscription *old = e->subscription ? install(e, NULL) : NULL;
+	struct subscription *old = NULL;
 
+	install(e, NULL, &old);
 	e->subscribed = e->created = e->deliver = false;
-	if (old) {
-		old->next = e->node->deferred;
-		e->node->deferred = old;
-	}
+	free_all(old); /* we are the reader, and in no batch */
 }
 
 int ringbus_event_find(struct ringbus_event **event, struct ringbus_node *node, const char *id)
 {
-	struct subscription *old = NULL;
 	struct control_event entry;
 	struct ringbus_event *e = NULL;
 	struct control c;
@@ -448,132 +547,23 @@ int ringbus_event_find(struct ringbus_event **event, struct ringbus_node *node, 
 	rb_fail_clear();
 	if (r == 0)
 		r = name_check(id, &bytes);
+	if (r == 0)
+		r = control_lock(&c, node->region, node_control_deadline(node));
 	if (r < 0)
 		return r;
-	pthread_mutex_lock(&node->events_lock);
-	r = control_lock(&c, node->region, node_control_deadline(node));
+	r = control_event_find(&c, id, bytes, &entry);
 	if (r == 0) {
-		r = control_event_find(&c, id, bytes, &entry);
-		if (r == 0)
-			e = handle(node, id, bytes, true);
+		pthread_mutex_lock(&node->events_lock);
+		e = handle(node, id, bytes, true);
 		if (e && (e->generation != entry.generation || e->index != entry.index))
-			old = bind(e, &entry);
-		control_unlock(&c);
+			bind(e, &entry, false);
+		pthread_mutex_unlock(&node->events_lock);
 	}
-	pthread_mutex_unlock(&node->events_lock);
-	retire(node, old);
+	control_unlock(&c);
 	if (r < 0)
 		return r == -ENOENT ? rb_fail(r, "no event '%s'", id) : r;
 	if (!e)
 		return -ENOMEM;
 	*event = e;
 	return 0;
-}
-
-const char *ringbus_event_id(const struct ringbus_event *event)
-{
-	return event ? event->id : "";
-}
-
-static unsigned mask_count(const struct shm_word *mask, uint32_t except)
-{
-	unsigned n = 0;
-
-	for (uint32_t w = 0; w < LAYOUT_MASK_WORDS; w++) {
-		/* sync EVENT emitter: bits; pairs EVENT holder in bit_set() */
-		uint64_t bits = shm_load_acquire(&mask[w]);
-
-		if (except / 64 == w)
-			bits &= ~(1ull << except % 64);
-		n += (unsigned)__builtin_popcountll(bits);
-	}
-	return n;
-}
-
-/* All but the size. */
-static void info_of(const struct ringbus_event *event, struct ringbus_event_info *info)
-{
-	const struct region *region = event->node->region;
-	uint64_t word;
-
-	/* sync EVENT emitter: word before masks; pairs EVENT holder in publish_word() */
-	word = shm_load_acquire(&event->entry->word);
-	if (event_generation(word) != event->generation)
-		return;
-	info->exists = event_state(word) == EVENT_LIVE;
-	info->mode = (enum ringbus_mode)event_mode(word);
-	if (info->exists && info->mode == RINGBUS_SINGLE_EMISSION) {
-		uint32_t slot = event_owner(word);
-
-		info->owner.slot = slot;
-		/* relaxed, both: stored before the word; pid for information */
-		info->owner.generation =
-			(uint32_t)shm_load_relaxed(&event->entry->owner_generation);
-		if (slot < region->g.nodes)
-			info->owner.pid = (uint32_t)shm_load_relaxed(&region->records[slot].pid);
-	}
-	info->subscribers = mask_count(event->entry->deliver, LAYOUT_NO_SLOT);
-	info->members = mask_count(event->entry->members, LAYOUT_NO_SLOT);
-	info->subscribed = event->subscribed;
-}
-
-int ringbus_event_info(struct ringbus_event *event, struct ringbus_event_info *info)
-{
-	int r = event && info ? node_enter(event->node) : -EINVAL;
-	struct ringbus_event_info all = {0};
-
-	if (r == 0)
-		r = rb_size_check(info->size, sizeof(all));
-	if (r < 0)
-		return r;
-	all.size = info->size;
-	info_of(event, &all);
-	memcpy(info, &all, all.size); /* an older caller's struct is shorter */
-	return 0;
-}
-
-int ringbus_event_wait_subscribers(struct ringbus_event *event, unsigned count, uint64_t timeout_ns)
-{
-	uint64_t deadline = rb_deadline_ns(timeout_ns);
-	struct timespec pause = {.tv_nsec = 20000};
-	int r;
-
-	/* Others subscribe by control operations, which are rare: looking a thousand times a second
-	 * is enough. */
-	for (;;) {
-		r = event ? node_enter(event->node) : -EINVAL;
-		if (r < 0)
-			return r;
-		/* sync EVENT emitter: word before masks; pairs EVENT holder in publish_word() */
-		if (event_generation(shm_load_acquire(&event->entry->word)) != event->generation)
-			return rb_fail(-ENOENT, "event '%s' does not exist", event->id);
-		if (mask_count(event->entry->deliver, event->node->slot) >= count)
-			return 0;
-		if (own_load(&event->node->interrupted))
-			return -EINTR;
-		if (rb_left_ns(deadline) == 0)
-			return rb_fail(-ETIMEDOUT, "'%s' has fewer than %u subscriber%s", event->id,
-				       count, count == 1 ? "" : "s");
-		nanosleep(&pause, NULL);
-		pause.tv_nsec = (long)rb_min((uint64_t)pause.tv_nsec * 2, RB_MS);
-	}
-}
-
-int ringbus_subscriptions(struct ringbus_node *node, struct ringbus_event **events, size_t capacity)
-{
-	int r = node_enter(node);
-	size_t n = 0;
-
-	if (r < 0)
-		return r;
-	pthread_mutex_lock(&node->events_lock);
-	for (struct ringbus_event *e = node->all; e; e = e->next) {
-		if (!e->subscribed)
-			continue;
-		if (n < capacity)
-			events[n] = e;
-		n++;
-	}
-	pthread_mutex_unlock(&node->events_lock);
-	return (int)n;
 }

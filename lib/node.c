@@ -186,6 +186,7 @@ static int set_up(struct ringbus_node *node)
 
 	node->guard = region->guard;
 	node->bell = &region->bells[node->slot];
+	node->events = region->events;
 	node->mask_words = (region->g.nodes + 63) / 64;
 	for (uint32_t w = 0; w < LAYOUT_MASK_WORDS; w++)
 		node->others[w] = ~(w == node->slot / 64 ? 1ull << node->slot % 64 : 0);

@@ -55,6 +55,7 @@ struct link_rx {
 	uint64_t generations; /* word 1 expected: ours << 32 | the sender's */
 	uint64_t drops;	      /* sender's drops that were reported */
 	uint64_t lost;	      /* to be told with the next message */
+	uint64_t pass_at;     /* see rings_passed() */
 	uint64_t room_last;
 	uint64_t untold_bytes;	   /* of pooled payloads, given back since the sender was told */
 	struct layout_bell *bell;  /* the sender's */
@@ -65,14 +66,18 @@ struct link_rx {
 	void *map, *rx_map;
 };
 
-/* What dispatch knows of a subscription; replaced as a whole, read under RCU. */
+/* What dispatch knows of a subscription; replaced as a whole, read in batches (event_read.h). */
 struct subscription {
 	uint32_t generation; /* of the event entry */
+	uint32_t index;
 	bool deliver;
 	ringbus_handler handler;
 	void *user;
 	struct ringbus_event *event;
-	struct subscription *next; /* on the list of those to be freed after the handler */
+	struct subscription *older; /* of the same index, of an entry that ended */
+	struct subscription *next; /* on the list of those to be freed after the batch, or fading */
+	uint64_t passes;	   /* while fading: see rings_passed(); 0: not looked at yet */
+	bool told;		   /* while fading: its end needs no notice */
 };
 
 struct peer_seen {
@@ -145,6 +150,8 @@ struct ringbus_node {
 	uint64_t epoch_seen;
 	struct peer_seen peers[LAYOUT_NODES_MAX];
 	bool peers_pending, events_pending;
+	bool passing; /* see rings_passed() */
+	uint64_t passes;
 	uint64_t last_active_ns, safety_ns;
 	uint64_t spin_now_ns;
 	uint64_t woke_ns;   /* when we last came out of a sleep */
@@ -174,10 +181,12 @@ struct ringbus_node {
 
 	/* events */
 	pthread_mutex_t events_lock;
-	struct subscription **table;   /* by event index, RCU */
-	void *names;		       /* struct cds_lfht: name to handle */
-	struct ringbus_event *all;     /* list of all handles */
-	struct subscription *deferred; /* to be freed when the running handler has returned */
+	const struct layout_event *events; /* of the region */
+	struct subscription **table;	   /* by event index, see event_read.h */
+	void *names;			   /* struct cds_lfht: name to handle */
+	struct ringbus_event *all;	   /* list of all handles */
+	struct own_word reading;	   /* odd: whoever receives is in a batch */
+	struct own_word deferred; /* stack of struct subscription, to be freed after a batch */
 
 	/* threads */
 	pthread_t listener;
@@ -206,12 +215,15 @@ struct ringbus_node {
 struct ringbus_event {
 	struct ringbus_node *node;
 	struct ringbus_event *next;
-	struct layout_event const *entry;
-	uint64_t word; /* entry word for which `may_emit` holds; send side */
+	struct own_word record_id; /* index and generation of its entry: word 2 of its records */
+	/* send side */
+	uint64_t known_id; /* record_id and entry word for which `may_emit_single` holds */
+	uint64_t word;
 	bool may_emit_single;
+	/* events_lock */
 	uint32_t index;
 	uint32_t generation;
-	uint64_t record_id; /* both of these: word 2 of its records */
+	const struct layout_event *entry;
 	uint64_t seen_word; /* as of the last notice; receive side and events_lock */
 	uint64_t seen_changes;
 	uint64_t due_at;   /* position of the owner's ring that must be passed first */
@@ -219,19 +231,26 @@ struct ringbus_event {
 	bool due;
 	bool subscribed, created, deliver;
 	struct subscription *subscription;
+	struct subscription *fading; /* of earlier entries, whose messages may still come */
 	size_t id_bytes;
 	char id[LAYOUT_NAME_BYTES];
 	uint64_t hash_node[8]; /* struct cds_lfht_node */
 };
 
-/* Which entry a handle stands for. */
+/* Which entry a handle stands for. Caller holds events_lock; who emits meanwhile emits to the one
+ * or the other. */
 rb_inline void event_bind_entry(struct ringbus_event *e, uint32_t index, uint32_t generation)
 {
 	e->index = index;
 	e->generation = generation;
-	e->record_id = (uint64_t)index << 48 | generation;
-	e->entry = &e->node->region->events[index];
-	e->word = 0;
+	e->entry = &e->node->events[index];
+	own_store(&e->record_id, (uint64_t)index << 48 | generation);
+}
+
+/* The entry that a record_id names. */
+rb_inline const struct layout_event *event_entry(const struct ringbus_node *node, uint64_t id)
+{
+	return &node->events[id >> 48];
 }
 
 /* Whether calls on the node are accepted. */
@@ -347,13 +366,20 @@ void notice_scan(struct ringbus_node *node);
  * will be. */
 bool notice_comes_first(struct ringbus_node *node, const struct link_rx *rx, uint32_t generation);
 void notice_start(struct ringbus_node *node);
+/* Whether all that stood in the rings when this was first asked was read. *passes: 0 the first
+ * time, then what was left there. */
+bool rings_passed(struct ringbus_node *node, uint64_t *passes);
 
 /* event.c */
 int event_init(struct ringbus_node *node);
 void event_fini(struct ringbus_node *node);
 void event_free_deferred(struct ringbus_node *node);
-/* The subscription ended from outside (dissolved). */
+/* The subscription ended from outside (dissolved); with events_lock, by whoever receives, like the
+ * next. */
 void event_ended(struct ringbus_event *event);
+/* Ends those subscriptions of earlier entries whose messages were all read. True: the end of one is
+ * to be told. *later is set if some are left. */
+bool event_faded(struct ringbus_event *event, bool *later);
 
 /* signal.c */
 uint64_t signal_take(struct ringbus_node *node);

@@ -222,6 +222,31 @@ static bool due_passed(struct ringbus_node *node, struct ringbus_event *e, uint3
 	       (int64_t)(rx->ring.at - e->due_at) >= 0;
 }
 
+/* In passes: each ring that is open when one begins is found empty once, or read past all that can
+ * have stood in it then. Who asks while one is under way waits for the next. */
+bool rings_passed(struct ringbus_node *node, uint64_t *passes)
+{
+	bool all = true;
+
+	if (*passes == 0)
+		*passes = node->passes + (node->passing ? 2 : 1);
+	if (!node->passing)
+		receive_open_rings(node);
+	for (uint32_t i = 0; i < node->rings; i++) {
+		struct link_rx *rx = node->rx[node->order[i]];
+		struct ring_record rec;
+
+		if (!node->passing)
+			rx->pass_at = rx->ring.at + rx->ring.capacity;
+		if (ring_rx_peek(&rx->ring, &rec) != RING_RECORD)
+			rx->pass_at = rx->ring.at;
+		all &= (int64_t)(rx->ring.at - rx->pass_at) >= 0;
+	}
+	node->passing = !all;
+	node->passes += all;
+	return node->passes >= *passes;
+}
+
 static bool event_notice(struct ringbus_node *node, struct ringbus_event *e,
 			 struct ringbus_message *m, bool *later)
 {
@@ -264,9 +289,15 @@ static bool next_event_notice(struct ringbus_node *node, struct ringbus_message 
 	bool later = false, found = false;
 
 	pthread_mutex_lock(&node->events_lock);
-	for (struct ringbus_event *e = node->all; e && !found; e = e->next)
-		if (e->subscribed)
+	for (struct ringbus_event *e = node->all; e && !found; e = e->next) {
+		if (e->fading && event_faded(e, &later)) {
+			fill(node, m, RINGBUS_EVENT_DISSOLVED);
+			m->event = e;
+			found = true;
+		} else if (e->subscribed) {
 			found = event_notice(node, e, m, &later);
+		}
+	}
 	pthread_mutex_unlock(&node->events_lock);
 	if (!found)
 		node->events_pending = later;

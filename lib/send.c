@@ -291,25 +291,27 @@ rb_inline int fire(struct shot *s)
 	return (int)s->count;
 }
 
-int send_event_changed(struct ringbus_event *e, uint64_t word)
+int send_event_changed(struct ringbus_event *e, uint64_t id, uint64_t word)
 {
 	struct ringbus_node *node = e->node;
+	const struct layout_event *entry = event_entry(node, id);
 
-	if (event_generation(word) != e->generation || event_state(word) == EVENT_FREE)
+	if (event_generation(word) != (uint32_t)id || event_state(word) == EVENT_FREE)
 		return rb_fail(-ENOENT, "event '%s' does not exist any more", e->id);
 	if (event_state(word) != EVENT_LIVE)
 		return rb_fail(-ENOENT, "event '%s' has no creator at present", e->id);
 	e->may_emit_single =
 		event_mode(word) == 0 && event_owner(word) == node->slot &&
 		/* relaxed: stored before the word (EVENT) */
-		(uint32_t)shm_load_relaxed(&e->entry->owner_generation) == node->generation;
+		(uint32_t)shm_load_relaxed(&entry->owner_generation) == node->generation;
 	e->word = word;
+	e->known_id = id;
 	return 0;
 }
 
-static int may_emit(struct ringbus_event *e)
+static int may_emit(struct ringbus_event *e, uint64_t id)
 {
-	int r = send_event_current(e);
+	int r = send_event_current(e, id);
 
 	if (rb_likely(r != -EPERM))
 		return r;
@@ -343,29 +345,30 @@ static void shape(struct shot *s, struct ringbus_node *node, const struct send_p
 static int pass_event(struct ringbus_event *e, const struct send_payload *p)
 {
 	struct ringbus_node *node = e->node;
-	uint64_t masks[LAYOUT_MASK_WORDS];
+	uint64_t masks[LAYOUT_MASK_WORDS], id = own_load(&e->record_id);
+	const struct layout_event *entry = event_entry(node, id);
 	unsigned receivers = 0;
 	struct shot s;
 	bool all_lossy;
-	int r = may_emit(e);
+	int r = may_emit(e, id);
 
 	if (r < 0)
 		return r;
 	for (uint32_t w = 0; w < node->mask_words; w++) {
 		/* sync EVENT emitter: bit before the subscriber's handler is needed; pairs EVENT
 		 * holder in bit_set() */
-		masks[w] = shm_load_acquire(&e->entry->deliver[w]);
+		masks[w] = shm_load_acquire(&entry->deliver[w]);
 		if (w == node->slot / 64)
 			masks[w] &= ~(1ull << node->slot % 64);
 		receivers += (unsigned)__builtin_popcountll(masks[w]);
 	}
 	shape(&s, node, p, true, receivers);
-	s.event = e->record_id;
-	all_lossy = shm_load_relaxed(&e->entry->flags) &
+	s.event = id;
+	all_lossy = shm_load_relaxed(&entry->flags) &
 		    EVENT_FLAG_LOSSY; /* relaxed: stored before the word (EVENT) */
 	for (uint32_t w = 0; w < node->mask_words; w++) {
 		/* relaxed: set before the deliver bit; stale: one message more or less held back */
-		uint64_t lossy = all_lossy ? UINT64_MAX : shm_load_relaxed(&e->entry->lossy[w]);
+		uint64_t lossy = all_lossy ? UINT64_MAX : shm_load_relaxed(&entry->lossy[w]);
 
 		for (uint64_t m = masks[w]; m; m &= m - 1) {
 			unsigned bit = (unsigned)__builtin_ctzll(m);

@@ -92,16 +92,18 @@ rb_inline int send_ring(struct link_tx *tx)
 }
 
 /* Rights to emit to an event whose entry has changed: keeps the word in the handle. */
-int send_event_changed(struct ringbus_event *e, uint64_t word);
+int send_event_changed(struct ringbus_event *e, uint64_t id, uint64_t word);
 
-/* 0: we may emit now. The entry's word as last seen is kept in the handle. */
-rb_inline int send_event_current(struct ringbus_event *e)
+/* 0: we may emit now to the entry that the handle names by this id. Its word as last seen is kept
+ * in the handle. */
+rb_inline int send_event_current(struct ringbus_event *e, uint64_t id)
 {
+	const struct layout_event *entry = event_entry(e->node, id);
 	/* sync EVENT emitter: word before masks; pairs EVENT holder in publish_word() */
-	uint64_t word = shm_load_acquire(&e->entry->word);
+	uint64_t word = shm_load_acquire(&entry->word);
 
-	if (rb_unlikely(word != e->word)) {
-		int r = send_event_changed(e, word);
+	if (rb_unlikely(word != e->word || id != e->known_id)) {
+		int r = send_event_changed(e, id, word);
 
 		if (r < 0)
 			return r;
@@ -109,23 +111,24 @@ rb_inline int send_event_current(struct ringbus_event *e)
 	if (event_mode(word) == 0)
 		return e->may_emit_single ? 0 : -EPERM;
 	/* sync EVENT emitter: rights; pairs EVENT holder in bit_set() */
-	return shm_load_acquire(&e->entry->members[e->node->slot / 64]) >> e->node->slot % 64 & 1
+	return shm_load_acquire(&entry->members[e->node->slot / 64]) >> e->node->slot % 64 & 1
 		       ? 0
 		       : -EPERM;
 }
 
 /* The same by what is in the handle. False: send_event_current() knows. */
-rb_inline bool send_event_is_current(const struct ringbus_event *e)
+rb_inline bool send_event_is_current(const struct ringbus_event *e, uint64_t id)
 {
+	const struct layout_event *entry = event_entry(e->node, id);
 	/* sync EVENT emitter: word before masks; pairs EVENT holder in publish_word() */
-	uint64_t word = shm_load_acquire(&e->entry->word);
+	uint64_t word = shm_load_acquire(&entry->word);
 
-	if (rb_unlikely(word != e->word))
+	if (rb_unlikely(word != e->word || id != e->known_id))
 		return false;
 	if (event_mode(word) == 0)
 		return e->may_emit_single;
 	/* sync EVENT emitter: rights; pairs EVENT holder in bit_set() */
-	return shm_load_acquire(&e->entry->members[e->node->slot / 64]) >> e->node->slot % 64 & 1;
+	return shm_load_acquire(&entry->members[e->node->slot / 64]) >> e->node->slot % 64 & 1;
 }
 
 /* Whether send_enter() has nothing to do. */

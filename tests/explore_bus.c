@@ -368,6 +368,7 @@ struct ringbus_event *bus_event(struct ringbus_node *node, uint32_t index, ringb
 	if (!handler)
 		return e;
 	*sub = (struct subscription){.generation = e->generation,
+				     .index = index,
 				     .deliver = true,
 				     .handler = handler,
 				     .event = e};
