@@ -92,14 +92,45 @@ static uint32_t heard_of(const struct ringbus_node *node, const struct link_rx *
 	return rx && rx->generations >> 32 == node->generation ? (uint32_t)rx->generations : 0;
 }
 
+/* Whether it ended, as this slot word of the same time or later tells. */
+static bool has_ended(uint64_t word, uint32_t generation)
+{
+	enum slot_state state = slot_state(word);
+
+	if (slot_generation(word) != generation)
+		return slot_is_newer(slot_generation(word), generation);
+	return state != SLOT_GRANTED && state != SLOT_JOINING && state != SLOT_LIVE;
+}
+
+/* An owner that came and went between two looks, but we sent to it, or it to us; the older one if
+ * there are two, for the newer one's turn comes after it. 0: none. */
+static uint32_t missed_owner(struct ringbus_node *node, uint32_t slot, uint32_t *pid)
+{
+	const struct link_rx *rx = node->rx[slot];
+	uint64_t partner = own_load(&node->partner[slot]);
+	uint32_t heard = heard_of(node, rx), missed = 0, ended = node->peers[slot].ended;
+	uint64_t word = slot_now(node, slot); /* after both: not older than they are */
+
+	if (partner != 0 && slot_is_newer(slot_generation(partner), ended) &&
+	    has_ended(word, slot_generation(partner))) {
+		missed = slot_generation(partner);
+		*pid = slot_pid(partner);
+	}
+	if (heard != 0 && slot_is_newer(heard, ended) && has_ended(word, heard) &&
+	    (missed == 0 || slot_is_newer(missed, heard))) {
+		missed = heard;
+		*pid = rx->pid;
+	}
+	return missed;
+}
+
 bool notice_comes_first(struct ringbus_node *node, const struct link_rx *rx, uint32_t generation)
 {
-	const struct peer_seen *seen = &node->peers[rx->slot];
-	uint32_t known = seen->generation, heard = heard_of(node, rx);
+	uint32_t known = node->peers[rx->slot].generation, pid;
 	uint64_t word;
 
-	if (known == 0 && heard != 0 && slot_is_newer(heard, seen->ended))
-		known = heard;
+	if (known == 0)
+		known = missed_owner(node, rx->slot, &pid);
 	if (known == 0 || !slot_is_newer(generation, known))
 		return false;
 	word = slot_now(node, rx->slot);
@@ -109,33 +140,10 @@ bool notice_comes_first(struct ringbus_node *node, const struct link_rx *rx, uin
 	return true;
 }
 
-/* An owner that came and went between two looks, but we sent to it, or it to us. */
-static void recall(struct ringbus_node *node, uint32_t slot, uint64_t word)
-{
-	struct peer_seen *seen = &node->peers[slot];
-	struct link_rx *rx = node->rx[slot];
-	uint64_t partner = own_load(&node->partner[slot]);
-	uint32_t generation = seen->ended, pid = 0, heard = heard_of(node, rx);
-
-	if (partner != 0 && slot_is_newer(slot_generation(partner), generation)) {
-		generation = slot_generation(partner);
-		pid = slot_pid(partner);
-	}
-	if (heard != 0 && slot_is_newer(heard, generation)) {
-		generation = heard;
-		pid = rx->pid;
-	}
-	if (generation == seen->ended ||
-	    (slot_state(word) == SLOT_LIVE && slot_generation(word) == generation))
-		return;
-	seen->generation = generation;
-	seen->pid = pid;
-}
-
 /* Whether a record for us stands there of an owner before this one; 0: of any. */
 static bool older_unread(struct ringbus_node *node, uint32_t slot, uint32_t generation)
 {
-	struct link_rx *rx = node->rx[slot];
+	struct link_rx *rx = generation == 0 ? node->rx[slot] : ring_from(node, slot);
 	struct ring_record rec;
 
 	return rx && ring_rx_peek(&rx->ring, &rec) == RING_RECORD &&
@@ -143,16 +151,30 @@ static bool older_unread(struct ringbus_node *node, uint32_t slot, uint32_t gene
 	       (generation == 0 || slot_is_newer(generation, (uint32_t)rec.generations));
 }
 
+/* Takes such an owner for known. Not before the messages of those before it: they are to be heard
+ * of first. */
+static void recall(struct ringbus_node *node, uint32_t slot)
+{
+	uint32_t pid, missed = missed_owner(node, slot, &pid);
+
+	if (missed == 0 || older_unread(node, slot, missed))
+		return;
+	node->peers[slot].generation = missed;
+	node->peers[slot].pid = pid;
+}
+
 /* A notice about one slot; false: none now. *later is set if one is due after more messages. */
 static bool peer_notice(struct ringbus_node *node, uint32_t slot, struct ringbus_message *m,
 			bool *later)
 {
 	struct peer_seen *seen = &node->peers[slot];
-	uint64_t word = slot_now(node, slot);
-	bool live = slot_state(word) == SLOT_LIVE;
+	uint64_t word;
+	bool live;
 
 	if (seen->generation == 0)
-		recall(node, slot, word);
+		recall(node, slot);
+	word = slot_now(node, slot);
+	live = slot_state(word) == SLOT_LIVE;
 	if (seen->generation != 0 && !(live && slot_generation(word) == seen->generation)) {
 		if (!drained_of(node, slot, seen->generation)) {
 			*later = true;

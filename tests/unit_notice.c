@@ -280,6 +280,123 @@ static void an_end_that_was_joined_comes_between_the_messages_of_two_owners(void
 	expect_nothing(watcher);
 }
 
+/* We look only after all that, and have sent to the last owner. */
+static void ends_between_messages_are_told_of_a_slot_whose_present_owner_we_sent_to(void **state)
+{
+	struct ringbus_node *watcher = watcher_open(), *node;
+	struct ringbus_address one = come_and_go(watcher, "one"), two = come_and_go(watcher, "two");
+	struct ringbus_address to = node_address(watcher), last;
+
+	node = node_open();
+	last = node_address(node);
+	one.pid = two.pid = 0;
+	ok(ringbus_contact_address(watcher, &last, "x", 1, 0));
+	ok(ringbus_contact_address(node, &to, "three", 5, 0));
+	expect_text(watcher, &one, "one");
+	expect_notice(watcher, RINGBUS_PEER_LEFT, &one, 0);
+	expect_text(watcher, &two, "two");
+	expect_notice(watcher, RINGBUS_PEER_LEFT, &two, 0);
+	expect_text(watcher, &last, "three");
+	expect_notice(watcher, RINGBUS_PEER_JOINED, &last, 0);
+	expect_nothing(watcher);
+}
+
+/* Lives of three owners of one slot: whether it sends, whether we send to it, whether we look
+ * while it lives and after it; whether the last one stays. */
+#define LIVES 3u
+
+static struct life {
+	bool sends, sent_to;
+	struct ringbus_address own;
+	bool joined, heard, ended;
+} lives[LIVES];
+
+/* False: there is nothing. */
+static bool look_at_lives(struct ringbus_node *watcher)
+{
+	struct ringbus_message m;
+	struct life *life = lives;
+	int rc = ringbus_next(watcher, &m, 0);
+
+	if (rc == -EAGAIN)
+		return false;
+	assert_int_equal(rc, 0);
+	while (life < lives + LIVES && life->own.generation != m.sender.generation)
+		life++;
+	assert_true(life < lives + LIVES);
+	for (const struct life *before = lives; before < life; before++) {
+		assert_int_equal(before->heard, before->sends);
+		assert_true(before->ended || !(before->joined || before->heard));
+	}
+	for (const struct life *after = life + 1; after < lives + LIVES; after++)
+		assert_false(after->joined || after->heard || after->ended);
+	assert_false(life->ended);
+	if (m.kind == RINGBUS_CONTACT) {
+		assert_true(life->sends && !life->heard);
+		life->heard = true;
+	} else if (m.notice == RINGBUS_PEER_JOINED) {
+		assert_false(life->joined);
+		life->joined = true;
+	} else {
+		assert_int_equal(m.notice, RINGBUS_PEER_LEFT);
+		assert_int_equal(life->heard, life->sends);
+		life->ended = true;
+	}
+	return true;
+}
+
+static void live_in_a_way(unsigned way)
+{
+	struct ringbus_node *watcher = watcher_open(), *node = NULL;
+	struct ringbus_address to = node_address(watcher);
+	bool stays = way & 1;
+
+	memset(lives, 0, sizeof(lives));
+	for (unsigned i = 0; i < LIVES; i++) {
+		struct life *life = &lives[i];
+
+		node = node_open();
+		life->own = node_address(node);
+		assert_int_equal(life->own.slot, lives[0].own.slot);
+		life->sends = way >> (4 * i + 1) & 1;
+		life->sent_to = way >> (4 * i + 2) & 1;
+		if (life->sends)
+			ok(ringbus_contact_address(node, &to, "x", 1, 0));
+		if (life->sent_to)
+			ok(ringbus_contact_address(watcher, &life->own, "x", 1, 0));
+		if (way >> (4 * i + 3) & 1)
+			look_at_lives(watcher);
+		if (!stays || i < LIVES - 1)
+			node_close(node);
+		if (way >> (4 * i + 4) & 1)
+			look_at_lives(watcher);
+	}
+	while (look_at_lives(watcher))
+		;
+	for (unsigned i = 0, partner = LIVES; i < LIVES; i++) {
+		/* of several that we sent to only the last is promised */
+		bool last_sent_to = lives[i].sent_to;
+
+		for (partner = i + 1; partner < LIVES; partner++)
+			last_sent_to = last_sent_to && !lives[partner].sent_to;
+		assert_int_equal(lives[i].heard, lives[i].sends);
+		if (stays && i == LIVES - 1)
+			assert_true(lives[i].joined && !lives[i].ended);
+		else if (lives[i].joined || lives[i].sends || last_sent_to)
+			assert_true(lives[i].ended);
+	}
+	fails(ringbus_wait(watcher, 0), -ETIMEDOUT);
+	if (stays)
+		node_close(node);
+	node_close(watcher);
+}
+
+static void lives_of_three_owners_are_told_in_order(void **state)
+{
+	for (unsigned way = 0; way < 2u << 4 * LIVES; way += 5) /* all take long */
+		live_in_a_way(way);
+}
+
 /* The slot changes hands in the middle of a turn: after the look at the control epoch, before the
  * look at the ring. */
 static struct {
@@ -348,6 +465,86 @@ static void a_slot_that_changes_hands_in_the_middle_of_a_turn_keeps_the_order(vo
 	assert_true(load > 3);
 }
 
+/* Something happens in the slot after the watcher's in the middle of the turn that first looks at
+ * it. */
+static struct {
+	struct ringbus_node *watcher, *node;
+	struct ringbus_address first, own;
+	bool sent_to;
+	unsigned at, loads;
+} scan;
+
+static uint64_t load_and_join(const struct shm_word *w, enum shm_order order)
+{
+	uint64_t before = atomic_load_explicit(&w->v, memory_order_acquire);
+
+	if (++scan.loads == scan.at) {
+		shm_hooks = NULL;
+		if (!scan.sent_to)
+			scan.first = come_and_go(scan.watcher, "first");
+		scan.node = node_open();
+		scan.own = node_address(scan.node);
+		if (scan.sent_to)
+			ok(ringbus_contact_address(scan.watcher, &scan.own, "x", 1, 0));
+	}
+	return before;
+}
+
+/* False: the turn has fewer loads. */
+static bool join_at(unsigned load, bool sent_to)
+{
+	static const struct shm_hooks hooks = {.load = load_and_join};
+	struct ringbus_node *watcher = watcher_open(), *one = node_open(), *two = node_open();
+	struct ringbus_message m;
+	unsigned told = 0;
+	uint32_t slot;
+	bool happened;
+	int rc;
+
+	slot = node_address(one).slot;
+	node_close(one); /* the other's slot is looked at after it */
+	scan = (typeof(scan)){.watcher = watcher, .sent_to = sent_to, .at = load};
+	shm_hooks = &hooks;
+	rc = ringbus_next(watcher, &m, 0);
+	shm_hooks = NULL;
+	happened = scan.loads >= load;
+	for (; rc == 0; rc = ringbus_next(watcher, &m, 0)) {
+		if (m.sender.slot != slot)
+			continue;
+		told++;
+		if (sent_to || told == 3) {
+			assert_int_equal(m.notice, RINGBUS_PEER_JOINED);
+			assert_int_equal(m.sender.generation, scan.own.generation);
+		} else {
+			assert_int_equal(m.notice, told == 1 ? 0 : RINGBUS_PEER_LEFT);
+			assert_int_equal(m.sender.generation, scan.first.generation);
+		}
+	}
+	assert_int_equal(rc, -EAGAIN);
+	assert_int_equal(told, !happened ? 0 : sent_to ? 1 : 3);
+	if (happened)
+		node_close(scan.node);
+	node_close(two);
+	if (sent_to)
+		node_close(watcher); /* else it stays: the next one's rings were never made */
+	return happened;
+}
+
+static void who_sends_and_leaves_in_the_middle_of_a_turn_is_told_before_its_successor(void **state)
+{
+	for (unsigned load = 1; load <= 12; load++) /* the slots of each turn are one more */
+		assert_true(join_at(load, false));
+}
+
+static void who_joins_and_is_sent_to_in_the_middle_of_a_turn_is_not_told_as_gone(void **state)
+{
+	unsigned load = 1;
+
+	while (join_at(load, true))
+		load++;
+	assert_true(load > 5);
+}
+
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(each_end_is_told_once),
 	BUS_TEST(who_came_and_went_between_two_looks_and_was_strange_is_counted),
@@ -358,7 +555,11 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(deaths_and_departures_are_told_apart_after_others_had_the_slot),
 	BUS_TEST(who_was_sent_to_its_end_is_told),
 	BUS_TEST(an_end_that_was_joined_comes_between_the_messages_of_two_owners),
+	BUS_TEST(ends_between_messages_are_told_of_a_slot_whose_present_owner_we_sent_to),
+	BUS_TEST(lives_of_three_owners_are_told_in_order),
 	BUS_TEST(a_slot_that_changes_hands_in_the_middle_of_a_turn_keeps_the_order),
+	BUS_TEST(who_sends_and_leaves_in_the_middle_of_a_turn_is_told_before_its_successor),
+	BUS_TEST(who_joins_and_is_sent_to_in_the_middle_of_a_turn_is_not_told_as_gone),
 };
 
 HARNESS_MAIN("unit_notice", tests)
