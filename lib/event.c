@@ -179,7 +179,7 @@ bool event_faded(struct ringbus_event *e, bool *later)
 		struct subscription *s = *at;
 		bool told = s->told;
 
-		if (!rings_passed(e->node, &s->passes)) {
+		if (!rings_passed(e->node, &s->round)) {
 			*later = true;
 			at = &s->next;
 			continue;

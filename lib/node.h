@@ -55,7 +55,6 @@ struct link_rx {
 	uint64_t generations; /* word 1 expected: ours << 32 | the sender's */
 	uint64_t drops;	      /* sender's drops that were reported */
 	uint64_t lost;	      /* to be told with the next message */
-	uint64_t pass_at;     /* see rings_passed() */
 	uint64_t room_last;
 	uint64_t untold_bytes;	   /* of pooled payloads, given back since the sender was told */
 	struct layout_bell *bell;  /* the sender's */
@@ -63,6 +62,8 @@ struct link_rx {
 	uint32_t slot;
 	uint32_t pid;  /* of the sender of `generations` */
 	uint32_t idle; /* turns without a message */
+	bool in_round; /* it is still to be read as far as round_at, see notice.c */
+	uint64_t round_at;
 	void *map, *rx_map;
 };
 
@@ -76,7 +77,7 @@ struct subscription {
 	struct ringbus_event *event;
 	struct subscription *older; /* of the same index, of an entry that ended */
 	struct subscription *next; /* on the list of those to be freed after the batch, or fading */
-	uint64_t passes;	   /* while fading: see rings_passed(); 0: not looked at yet */
+	uint64_t round;		   /* while fading: see rings_passed() */
 	bool told;		   /* while fading: its end needs no notice */
 };
 
@@ -150,8 +151,7 @@ struct ringbus_node {
 	uint64_t epoch_seen;
 	struct peer_seen peers[LAYOUT_NODES_MAX];
 	bool peers_pending, events_pending;
-	bool passing; /* see rings_passed() */
-	uint64_t passes;
+	uint64_t round, rounds_done, rounds_asked; /* through all rings, see notice.c */
 	uint64_t last_active_ns, safety_ns;
 	uint64_t spin_now_ns;
 	uint64_t woke_ns;   /* when we last came out of a sleep */
@@ -226,9 +226,10 @@ struct ringbus_event {
 	const struct layout_event *entry;
 	uint64_t seen_word; /* as of the last notice; receive side and events_lock */
 	uint64_t seen_changes;
-	uint64_t due_at;   /* position of the owner's ring that must be passed first */
-	uint32_t due_slot; /* LAYOUT_NO_SLOT: none */
-	bool due;
+	bool due, due_gone;	  /* an end is to be told: this one, */
+	uint64_t due_changes;	  /* as of these changes */
+	struct link_rx *due_ring; /* after this ring has passed due_at; NULL: all, round due_at */
+	uint64_t due_at;
 	bool subscribed, created, deliver;
 	struct subscription *subscription;
 	struct subscription *fading; /* of earlier entries, whose messages may still come */
@@ -366,9 +367,9 @@ void notice_scan(struct ringbus_node *node);
  * will be. */
 bool notice_comes_first(struct ringbus_node *node, const struct link_rx *rx, uint32_t generation);
 void notice_start(struct ringbus_node *node);
-/* Whether all that stood in the rings when this was first asked was read. *passes: 0 the first
- * time, then what was left there. */
-bool rings_passed(struct ringbus_node *node, uint64_t *passes);
+/* Whether all that stood in the rings when this was first asked was read. *round: 0 the first time,
+ * then what was left there. */
+bool rings_passed(struct ringbus_node *node, uint64_t *round);
 
 /* event.c */
 int event_init(struct ringbus_node *node);

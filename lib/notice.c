@@ -227,46 +227,93 @@ static bool next_peer_notice(struct ringbus_node *node, struct ringbus_message *
 	return false;
 }
 
-/* Whether all that the event's owner sent before its end was read: its ring is empty, or read past
- * where it could have been. */
-static bool due_passed(struct ringbus_node *node, struct ringbus_event *e, uint32_t owner)
+/* Whether a ring was read to its end, or as far as `at`. */
+static bool ring_has_passed(struct link_rx *rx, uint64_t at)
 {
-	struct link_rx *rx = owner < LAYOUT_NODES_MAX ? ring_from(node, owner) : NULL;
 	struct ring_record rec;
 
-	if (!rx)
-		return true;
-	if (!e->due) {
-		e->due = true;
-		e->due_at = rx->ring.at + rx->ring.capacity;
-	}
-	return ring_rx_peek(&rx->ring, &rec) != RING_RECORD ||
-	       (int64_t)(rx->ring.at - e->due_at) >= 0;
+	return ring_rx_peek(&rx->ring, &rec) != RING_RECORD || (int64_t)(rx->ring.at - at) >= 0;
 }
 
-/* In passes: each ring that is open when one begins is found empty once, or read past all that can
- * have stood in it then. Who asks while one is under way waits for the next. */
-bool rings_passed(struct ringbus_node *node, uint64_t *passes)
+/* Where it is not known whose messages must come first, those of all must: a round begins with all
+ * that stands in the rings, and is over when all of it was read. Whoever comes while one is under
+ * way waits for the next. */
+static bool round_is_over(struct ringbus_node *node)
 {
-	bool all = true;
+	bool over = true;
 
-	if (*passes == 0)
-		*passes = node->passes + (node->passing ? 2 : 1);
-	if (!node->passing)
-		receive_open_rings(node);
 	for (uint32_t i = 0; i < node->rings; i++) {
 		struct link_rx *rx = node->rx[node->order[i]];
-		struct ring_record rec;
 
-		if (!node->passing)
-			rx->pass_at = rx->ring.at + rx->ring.capacity;
-		if (ring_rx_peek(&rx->ring, &rec) != RING_RECORD)
-			rx->pass_at = rx->ring.at;
-		all &= (int64_t)(rx->ring.at - rx->pass_at) >= 0;
+		if (rx->in_round && ring_has_passed(rx, rx->round_at))
+			rx->in_round = false;
+		over &= !rx->in_round;
 	}
-	node->passing = !all;
-	node->passes += all;
-	return node->passes >= *passes;
+	return over;
+}
+
+static void round_begins(struct ringbus_node *node)
+{
+	receive_open_rings(node);
+	for (uint32_t i = 0; i < node->rings; i++) {
+		struct link_rx *rx = node->rx[node->order[i]];
+
+		rx->in_round = true;
+		rx->round_at = rx->ring.at + rx->ring.capacity;
+	}
+	node->round++;
+}
+
+static void rounds_go_on(struct ringbus_node *node)
+{
+	if (node->rounds_done < node->round && round_is_over(node))
+		node->rounds_done = node->round;
+	if (node->rounds_done == node->round && node->round < node->rounds_asked) {
+		round_begins(node);
+		if (round_is_over(node))
+			node->rounds_done = node->round;
+	}
+}
+
+bool rings_passed(struct ringbus_node *node, uint64_t *round)
+{
+	if (*round == 0) {
+		*round = node->rounds_asked = node->round + 1;
+		rounds_go_on(node);
+	}
+	return node->rounds_done >= *round;
+}
+
+/* What must be read before the event's end is told: of its last owner's ring, which is NULL if it
+ * is not known, what is there now. */
+static void set_due(struct ringbus_node *node, struct ringbus_event *e, struct link_rx *rx)
+{
+	e->due = true;
+	e->due_ring = rx;
+	if (rx) {
+		e->due_at = rx->ring.at + rx->ring.capacity;
+		return;
+	}
+	e->due_at = 0;
+	rings_passed(node, &e->due_at);
+}
+
+/* Whether all that the event's last owner sent before its end was read. changes: of the entry, as
+ * seen now. */
+static bool due_passed(struct ringbus_node *node, struct ringbus_event *e, bool gone,
+		       uint64_t changes)
+{
+	uint32_t owner = LAYOUT_NO_SLOT;
+
+	if (!e->due || e->due_gone != gone || (!gone && e->due_changes != changes)) {
+		if (event_state(e->seen_word) == EVENT_LIVE && changes == e->seen_changes)
+			owner = event_owner(e->seen_word);
+		e->due_gone = gone;
+		e->due_changes = changes;
+		set_due(node, e, owner < LAYOUT_NODES_MAX ? ring_from(node, owner) : NULL);
+	}
+	return e->due_ring ? ring_has_passed(e->due_ring, e->due_at)
+			   : node->rounds_done >= e->due_at;
 }
 
 static bool event_notice(struct ringbus_node *node, struct ringbus_event *e,
@@ -283,11 +330,10 @@ static bool event_notice(struct ringbus_node *node, struct ringbus_event *e,
 	/* created and orphaned between two looks: the orphaning is told */
 	if (gone ||
 	    (event_state(word) == EVENT_ORPHAN && (was_live || changes != e->seen_changes))) {
-		if (!due_passed(node, e, event_owner(e->seen_word))) {
+		if (!due_passed(node, e, gone, changes)) {
 			*later = true;
 			return false;
 		}
-		e->due = false;
 		fill(node, m, gone ? RINGBUS_EVENT_DISSOLVED : RINGBUS_EVENT_ORPHANED);
 		if (gone)
 			event_ended(e);
@@ -301,6 +347,7 @@ static bool event_notice(struct ringbus_node *node, struct ringbus_event *e,
 		return false;
 	}
 	m->event = e;
+	e->due = false;
 	e->seen_word = word;
 	e->seen_changes = changes;
 	return true;
@@ -311,6 +358,7 @@ static bool next_event_notice(struct ringbus_node *node, struct ringbus_message 
 	bool later = false, found = false;
 
 	pthread_mutex_lock(&node->events_lock);
+	rounds_go_on(node);
 	for (struct ringbus_event *e = node->all; e && !found; e = e->next) {
 		if (e->fading && event_faded(e, &later)) {
 			fill(node, m, RINGBUS_EVENT_DISSOLVED);
