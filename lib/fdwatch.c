@@ -87,6 +87,15 @@ void fdwatch_busy(struct ringbus_node *node)
 		doorbell_finish(&node->bell->inbox, armed);
 }
 
+/* Somebody waits for signals in the inbox, with ASLEEP stored in it. What came just before that
+ * woke the helper, which the waiter has disarmed: so the descriptor is told here. */
+void fdwatch_look(struct ringbus_node *node)
+{
+	dispatch_fence_senders(node);
+	if (dispatch_pending(node))
+		signal_fd(node->fdwatch);
+}
+
 /* Receiving ends: the descriptor is emptied and armed if nothing is pending, else it stays or
  * becomes readable. */
 void fdwatch_drained(struct ringbus_node *node)

@@ -115,6 +115,8 @@ static void sleep_for_signal(struct ringbus_node *node, uint64_t asked, uint64_t
 	uint64_t bound = node->no_safety_wake ? left : rb_min(left, node->safety_ns);
 	int r = 0;
 
+	if (node->fdwatch)
+		fdwatch_look(node);
 	if (!signal_pending(node) && !own_load(&node->close_wanted) &&
 	    !own_load(&node->interrupted) && own_load(&node->signal_asked) == asked) {
 		shm_count(&node->own->sleeps, 1);

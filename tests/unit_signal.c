@@ -1,0 +1,78 @@
+/* unit_signal.c: who waits for signals, or is given them, where something happens in the middle of
+ * it. */
+#include "atomic.h"
+#include "doorbell.h"
+#include "harness.h"
+
+#include <poll.h>
+
+static const struct ringbus_node_options unhelped = {.size = sizeof(unhelped),
+						     .no_safety_wake = true};
+
+static struct {
+	struct ringbus_node *from, *to;
+	struct ringbus_address address;
+} pair;
+
+static void pair_open(void)
+{
+	pair.from = node_open();
+	pair.to = node_open_with(&unhelped);
+	pair.address = node_address(pair.to);
+}
+
+static _Thread_local bool watched; /* this thread's accesses are */
+
+static void plain_store(struct shm_word *w, uint64_t v, enum shm_order order)
+{
+	atomic_store_explicit(&w->v, v,
+			      order == SHM_RELEASE ? memory_order_release : memory_order_relaxed);
+}
+
+/* ---- a message between the arming of the descriptor and the sleep of a waiter ---- */
+
+static void send_before_asleep(struct shm_word *w, uint64_t v, enum shm_order order)
+{
+	if (watched && order == SHM_RELEASE && (v & 3) == BELL_ASLEEP) {
+		watched = false;
+		ok(ringbus_contact_address(pair.from, &pair.address, "x", 1, 0));
+	}
+	plain_store(w, v, order);
+}
+
+static void *wait_watched(void *unused)
+{
+	uint64_t count;
+
+	watched = true;
+	return ringbus_signal_wait(pair.to, &count, RINGBUS_FOREVER) == 0 ? pair.to : NULL;
+}
+
+static void a_waiter_for_signals_takes_no_message_from_the_descriptor(void **state)
+{
+	static const struct shm_hooks hooks = {.store = send_before_asleep};
+	struct pollfd p = {.events = POLLIN};
+	pthread_t thread;
+	void *got;
+
+	shm_hooks = &hooks;
+	pair_open();
+	while (ringbus_poll(pair.to, 0) > 0)
+		;
+	p.fd = ok(ringbus_node_fd(pair.to));
+	assert_int_equal(poll(&p, 1, 0), 0);
+	assert_int_equal(pthread_create(&thread, NULL, wait_watched, NULL), 0);
+	assert_int_equal(poll(&p, 1, -1), 1);
+	ok(ringbus_signal_address(pair.from, &pair.address));
+	assert_int_equal(pthread_join(thread, &got), 0);
+	assert_non_null(got);
+	pull_text(pair.to, "x");
+	node_close(pair.to);
+	shm_hooks = NULL;
+}
+
+static const struct CMUnitTest tests[] = {
+	BUS_TEST(a_waiter_for_signals_takes_no_message_from_the_descriptor),
+};
+
+HARNESS_MAIN("unit_signal", tests)
