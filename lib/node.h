@@ -167,6 +167,7 @@ struct ringbus_node {
 	uint64_t crowd_bytes;	  /* of pooled payloads since then */
 	struct link_rx *lost_rx;  /* ring at rest whose drops are to be told */
 	bool pulling;		  /* messages are pulled, not handled */
+	bool in_pull;		  /* one is being pulled now */
 	bool pull_notices;	  /* look for notices before messages at the next pull */
 	uint32_t pull_budget;
 	struct link_rx *pulled; /* ring of the message given by ringbus_next() */

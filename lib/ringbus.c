@@ -112,8 +112,7 @@ int ringbus_wait(struct ringbus_node *node, uint64_t timeout_ns)
 	return r;
 }
 
-/* One message, waiting for it. Caller receives. */
-static int pull(struct ringbus_node *node, struct ringbus_message *m, uint64_t timeout_ns)
+static int pull_one(struct ringbus_node *node, struct ringbus_message *m, uint64_t timeout_ns)
 {
 	uint64_t deadline = 0;
 
@@ -140,6 +139,17 @@ static int pull(struct ringbus_node *node, struct ringbus_message *m, uint64_t t
 		if (own_load(&node->close_wanted))
 			return -ENOTCONN;
 	}
+}
+
+/* One message, waiting for it. Caller receives. */
+static int pull(struct ringbus_node *node, struct ringbus_message *m, uint64_t timeout_ns)
+{
+	int r;
+
+	node->in_pull = true;
+	r = pull_one(node, m, timeout_ns);
+	node->in_pull = false;
+	return r;
 }
 
 int ringbus_next(struct ringbus_node *node, struct ringbus_message *message, uint64_t timeout_ns)

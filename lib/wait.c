@@ -37,6 +37,13 @@ static bool rest_is_disturbed(struct ringbus_node *node, struct link_rx *rx)
 	return false;
 }
 
+/* Whether there are signals for somebody: who pulls does not give them to a handler. */
+static bool signals_are_due(struct ringbus_node *node)
+{
+	return signal_pending(node) &&
+	       ((signal_is_handled(node) && !node->in_pull) || own_load(&node->signal_waiters) > 0);
+}
+
 bool dispatch_pending(struct ringbus_node *node)
 {
 	struct ring_record rec;
@@ -50,8 +57,7 @@ bool dispatch_pending(struct ringbus_node *node)
 			return true;
 		}
 	}
-	if (signal_pending(node) &&
-	    (signal_is_handled(node) || own_load(&node->signal_waiters) > 0))
+	if (signals_are_due(node))
 		return true;
 	if (node->pulling && (node->peers_pending || node->events_pending))
 		return true; /* seen and not yet given */
@@ -138,8 +144,7 @@ static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
 		}
 		/* sync NOTICE receiver: a look; pairs NOTICE prover in control_announce() */
 		if (shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen ||
-		    (signal_pending(node) &&
-		     (signal_is_handled(node) || own_load_relaxed(&node->signal_waiters) > 0)))
+		    signals_are_due(node))
 			return true;
 		receive_open_rings(node);
 		if (wait_is_over(node))

@@ -1,0 +1,41 @@
+/* unit_receive.c: ways to receive, one after the other on one node: what one of them leaves the
+ * other gets. */
+#include "harness.h"
+
+static struct ringbus_node *unhelped_open(void)
+{
+	struct ringbus_node_options o = {.size = sizeof(o), .no_safety_wake = true};
+
+	return node_open_with(&o);
+}
+
+static void add_signals(uint64_t count, void *user)
+{
+	*(uint64_t *)user += count;
+}
+
+static void who_pulls_sleeps_while_signals_wait_for_poll(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = unhelped_open();
+	struct ringbus_address to = node_address(b);
+	struct ringbus_message m;
+	uint64_t signals = 0, sleeps;
+
+	ok(ringbus_on_signal(b, add_signals, &signals));
+	while (ringbus_next(b, &m, 0) == 0)
+		;
+	ok(ringbus_signal_address(a, &to));
+	sleeps = node_stats(b).sleeps;
+	fails(ringbus_next(b, &m, 20 * HARNESS_MS), -ETIMEDOUT);
+	assert_true(node_stats(b).sleeps > sleeps);
+	ok(ringbus_wait(b, 0)); /* who waits may poll then */
+	assert_int_equal(signals, 0);
+	assert_int_equal(ok(ringbus_poll(b, 0)), 1);
+	assert_int_equal(signals, 1);
+}
+
+static const struct CMUnitTest tests[] = {
+	BUS_TEST(who_pulls_sleeps_while_signals_wait_for_poll),
+};
+
+HARNESS_MAIN("unit_receive", tests)
