@@ -382,7 +382,8 @@ bool notice_next(struct ringbus_node *node, struct ringbus_message *m)
 		uint64_t drops = shm_load_relaxed(&rx->ring.ctl->drops); /* relaxed: counter */
 
 		node->lost_rx = NULL;
-		if (drops != rx->drops) {
+		/* told to nobody it would be lost: the next message tells it */
+		if (drops != rx->drops && (node->on_notice || node->pulling)) {
 			fill(node, m, RINGBUS_LOST);
 			m->count = drops - rx->drops;
 			m->sender = (struct ringbus_address){rx->pid, rx->slot,

@@ -34,8 +34,39 @@ static void who_pulls_sleeps_while_signals_wait_for_poll(void **state)
 	assert_int_equal(signals, 1);
 }
 
+static void note_lost(const struct ringbus_message *m, void *user)
+{
+	*(uint64_t *)user += m->lost;
+}
+
+static void a_loss_that_nobody_was_told_comes_with_the_next_message(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = node_open();
+	struct ringbus_event *news = single(a, "news"), *event;
+	uint64_t lost = 0, got = 0, sent = 0;
+	struct ringbus_subscribe_options o = {.size = sizeof(o),
+					      .handler = note_lost,
+					      .user = &lost,
+					      .lossy = true};
+	static const char block[4000];
+	struct ringbus_message m;
+
+	ok(ringbus_subscribe(&event, b, "news", &o));
+	for (; sent < 1000 || node_stats(a).dropped_lossy == 0; sent++)
+		ok(ringbus_emit(news, block, sizeof(block), 0));
+	while (ringbus_next(b, &m, 0) == 0)
+		got += m.kind == RINGBUS_EVENT;
+	assert_int_not_equal(got, sent);
+	while (ringbus_wait(b, 0) == 0 && ringbus_poll(b, 0) > 0)
+		;
+	ok(ringbus_emit(news, block, sizeof(block), 0));
+	assert_int_equal(ok(ringbus_poll(b, 0)), 1);
+	assert_int_equal(lost, sent - got);
+}
+
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(who_pulls_sleeps_while_signals_wait_for_poll),
+	BUS_TEST(a_loss_that_nobody_was_told_comes_with_the_next_message),
 };
 
 HARNESS_MAIN("unit_receive", tests)
