@@ -11,6 +11,7 @@
 #include "node.h"
 
 #include "error.h"
+#include "region_path.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -126,25 +127,17 @@ void fdwatch_drained(struct ringbus_node *node)
 	doorbell_private_wake(&f->turn);
 }
 
-int ringbus_node_fd(struct ringbus_node *node)
+/* Makes the descriptor and its thread. Caller receives. */
+static int start(struct ringbus_node *node)
 {
-	struct fdwatch *f;
+	struct fdwatch *f = calloc(1, sizeof(*f));
 	sigset_t all, old;
-	int r = node_enter(node);
+	int r = f ? 0 : -ENOMEM;
 
-	if (r < 0)
-		return r;
-	if (node->fdwatch)
-		return node->fdwatch->fd;
-	r = receive_begin(node);
-	if (r < 0)
-		return r;
-	f = calloc(1, sizeof(*f));
-	r = f ? 0 : -ENOMEM;
 	if (r == 0) {
 		f->node = node;
 		own_store(&f->safety_ns, SAFETY_FIRST_NS);
-		f->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		f->fd = path_raise(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 		r = f->fd < 0 ? -errno : 0;
 	}
 	if (r == 0) {
@@ -155,12 +148,30 @@ int ringbus_node_fd(struct ringbus_node *node)
 		if (r < 0)
 			close(f->fd);
 	}
-	if (r == 0)
-		node->fdwatch = f;
-	else
+	if (r < 0) {
 		free(f);
-	receive_end(node); /* arms */
-	return r < 0 ? r : f->fd;
+		return r;
+	}
+	node->fdwatch = f;
+	own_store(&node->watch_fd, (uint64_t)f->fd + 1);
+	return 0;
+}
+
+int ringbus_node_fd(struct ringbus_node *node)
+{
+	int r = node_enter(node);
+
+	if (r < 0)
+		return r;
+	if (own_load(&node->watch_fd) == 0) {
+		r = receive_begin(node);
+		if (r < 0)
+			return r;
+		if (!node->fdwatch) /* another thread may have been first */
+			r = start(node);
+		receive_end(node); /* arms */
+	}
+	return r < 0 ? r : (int)own_load(&node->watch_fd) - 1;
 }
 
 void fdwatch_close(struct ringbus_node *node)

@@ -204,7 +204,8 @@ struct ringbus_node {
 	struct own_word close_wanted;
 	struct own_word close_deferred; /* closed by a handler: whoever receives closes when it has
 					   returned */
-	struct fdwatch *fdwatch;
+	struct fdwatch *fdwatch;	/* receive state */
+	struct own_word watch_fd;	/* its descriptor + 1; 0: none. For any thread */
 
 	/* borrows */
 	pthread_mutex_t borrow_lock;

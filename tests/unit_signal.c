@@ -40,11 +40,11 @@ static void send_before_asleep(struct shm_word *w, uint64_t v, enum shm_order or
 	plain_store(w, v, order);
 }
 
-static void *wait_watched(void *unused)
+static void *wait_for_signal(void *is_watched)
 {
 	uint64_t count;
 
-	watched = true;
+	watched = is_watched != NULL;
 	return ringbus_signal_wait(pair.to, &count, RINGBUS_FOREVER) == 0 ? pair.to : NULL;
 }
 
@@ -61,7 +61,7 @@ static void a_waiter_for_signals_takes_no_message_from_the_descriptor(void **sta
 		;
 	p.fd = ok(ringbus_node_fd(pair.to));
 	assert_int_equal(poll(&p, 1, 0), 0);
-	assert_int_equal(pthread_create(&thread, NULL, wait_watched, NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, wait_for_signal, &watched), 0);
 	assert_int_equal(poll(&p, 1, -1), 1);
 	ok(ringbus_signal_address(pair.from, &pair.address));
 	assert_int_equal(pthread_join(thread, &got), 0);
@@ -71,8 +71,53 @@ static void a_waiter_for_signals_takes_no_message_from_the_descriptor(void **sta
 	shm_hooks = NULL;
 }
 
+/* ---- the descriptor is asked for by two threads at once ---- */
+
+static void *ask(void *fd)
+{
+	*(int *)fd = ringbus_node_fd(pair.to);
+	return NULL;
+}
+
+static int asked_between;
+
+/* The thread that is watched has found no descriptor, and asks a waiter to leave. */
+static void ask_between(void)
+{
+	pthread_t thread;
+
+	if (watched) {
+		watched = false;
+		assert_int_equal(pthread_create(&thread, NULL, ask, &asked_between), 0);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+	}
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+static void two_threads_that_ask_at_once_get_the_same_descriptor(void **state)
+{
+	static const struct shm_hooks hooks = {.fence = ask_between};
+	pthread_t waiter;
+	int fd;
+
+	shm_hooks = &hooks;
+	pair_open();
+	assert_int_equal(pthread_create(&waiter, NULL, wait_for_signal, NULL), 0);
+	while (node_stats(pair.to).sleeps == 0)
+		pause_briefly();
+	watched = true;
+	fd = ok(ringbus_node_fd(pair.to));
+	assert_false(watched);
+	assert_int_equal(asked_between, fd);
+	ok(ringbus_signal_address(pair.from, &pair.address));
+	assert_int_equal(pthread_join(waiter, NULL), 0);
+	node_close(pair.to);
+	shm_hooks = NULL;
+}
+
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(a_waiter_for_signals_takes_no_message_from_the_descriptor),
+	BUS_TEST(two_threads_that_ask_at_once_get_the_same_descriptor),
 };
 
 HARNESS_MAIN("unit_signal", tests)
