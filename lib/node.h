@@ -386,7 +386,7 @@ bool event_faded(struct ringbus_event *event, bool *later);
 
 /* signal.c */
 uint64_t signal_take(struct ringbus_node *node);
-/* Gives them to the handler; false: there is none any more. */
+/* Gives them to the handler; false: there is none any more, or they were taken. */
 bool signal_give(struct ringbus_node *node);
 /* Those who wait for a signal while somebody else receives look again. */
 void signal_turn(struct ringbus_node *node);

@@ -241,9 +241,11 @@ bool signal_give(struct ringbus_node *node)
 	const struct signal_target *target =
 		(const struct signal_target *)(uintptr_t)own_load(&node->on_signal);
 
-	if (!target)
-		return false; /* taken away just now */
-	target->handler(signal_take(node), target->user);
+	uint64_t count = target ? signal_take(node) : 0;
+
+	if (count == 0)
+		return false; /* no handler any more, or a thread that waited took them just now */
+	target->handler(count, target->user);
 	return true;
 }
 

@@ -3,6 +3,7 @@
 #include "atomic.h"
 #include "doorbell.h"
 #include "harness.h"
+#include "node.h"
 
 #include <poll.h>
 
@@ -115,9 +116,48 @@ static void two_threads_that_ask_at_once_get_the_same_descriptor(void **state)
 	shm_hooks = NULL;
 }
 
+/* ---- a handler, and another thread that waits ---- */
+
+static uint64_t take_between(const struct shm_word *w, enum shm_order order)
+{
+	uint64_t word = atomic_load_explicit(&w->v, memory_order_acquire), count;
+
+	if (watched && w == &pair.to->bell->signal) {
+		watched = false;
+		ok(ringbus_signal_wait(pair.to, &count, 0));
+		assert_int_equal(count, 1);
+	}
+	return word;
+}
+
+static void count_calls(uint64_t count, void *user)
+{
+	assert_int_not_equal(count, 0);
+	++*(unsigned *)user;
+}
+
+static void a_handler_is_not_called_for_signals_that_a_waiter_took(void **state)
+{
+	static const struct shm_hooks hooks = {.load = take_between};
+	unsigned calls = 0;
+
+	pair_open();
+	ok(ringbus_on_signal(pair.to, count_calls, &calls));
+	while (ringbus_poll(pair.to, 0) > 0)
+		;
+	ok(ringbus_signal_address(pair.from, &pair.address));
+	shm_hooks = &hooks;
+	watched = true;
+	assert_int_equal(ok(ringbus_poll(pair.to, 0)), 0);
+	shm_hooks = NULL;
+	assert_false(watched);
+	assert_int_equal(calls, 0);
+}
+
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(a_waiter_for_signals_takes_no_message_from_the_descriptor),
 	BUS_TEST(two_threads_that_ask_at_once_get_the_same_descriptor),
+	BUS_TEST(a_handler_is_not_called_for_signals_that_a_waiter_took),
 };
 
 HARNESS_MAIN("unit_signal", tests)
