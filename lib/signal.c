@@ -13,10 +13,26 @@
 
 #define SIGNAL_TRIES 100000u
 
+/* A stranger's scribble gave the word to another generation, so that nobody can signal us any more.
+ * With a count it is mended when that is taken. */
+static rb_cold void mend_word(const struct ringbus_node *node, uint64_t word)
+{
+	/* relaxed: own word; who took our slot from us mends what we break */
+	if (shm_load_relaxed(&node->bell->slot) == node->live_word)
+		/* sync SIGNAL owner: our generation; pairs SIGNAL sender in send_signal() */
+		shm_cas(&node->bell->signal, &word, (uint64_t)node->generation << 32);
+}
+
 bool signal_pending(const struct ringbus_node *node)
 {
 	/* sync BELL sleeper: a look; pairs BELL waker in send_signal() */
-	return (uint32_t)shm_load_acquire(&node->bell->signal) != 0;
+	uint64_t word = shm_load_acquire(&node->bell->signal);
+
+	if ((uint32_t)word != 0)
+		return true;
+	if (rb_unlikely(word >> 32 != node->generation))
+		mend_word(node, word);
+	return false;
 }
 
 uint64_t signal_take(struct ringbus_node *node)

@@ -154,10 +154,35 @@ static void a_handler_is_not_called_for_signals_that_a_waiter_took(void **state)
 	assert_int_equal(calls, 0);
 }
 
+/* ---- a scribble ---- */
+
+static void who_looks_before_it_sleeps_can_be_signalled_again_after_a_scribble(void **state)
+{
+	uint64_t count;
+
+	pair_open();
+	for (unsigned way = 0; way < 3; way++) {
+		atomic_store(&pair.to->bell->signal.v, (uint64_t)77 << 32);
+		fails(ringbus_signal_address(pair.from, &pair.address), -ESRCH);
+		if (way == 0)
+			fails(ringbus_signal_wait(pair.to, &count, HARNESS_MS), -ETIMEDOUT);
+		else if (way == 1)
+			while (ringbus_wait(pair.to, HARNESS_MS) == 0)
+				ok(ringbus_poll(pair.to, 0));
+		else
+			for (unsigned i = 0; i < 64; i++)
+				ok(ringbus_poll(pair.to, 0));
+		ok(ringbus_signal_address(pair.from, &pair.address));
+		ok(ringbus_signal_wait(pair.to, &count, 0));
+		assert_int_equal(count, 1);
+	}
+}
+
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(a_waiter_for_signals_takes_no_message_from_the_descriptor),
 	BUS_TEST(two_threads_that_ask_at_once_get_the_same_descriptor),
 	BUS_TEST(a_handler_is_not_called_for_signals_that_a_waiter_took),
+	BUS_TEST(who_looks_before_it_sleeps_can_be_signalled_again_after_a_scribble),
 };
 
 HARNESS_MAIN("unit_signal", tests)
