@@ -497,7 +497,7 @@ static bool pull_from(struct ringbus_node *node, struct link_rx *rx, struct ring
 	for (unsigned tries = 0; tries < BATCH; tries++) {
 		enum verdict verdict;
 
-		if (ring_rx_peek(&rx->ring, &rec) != RING_RECORD)
+		if (receive_peek(node, rx, &rec) != RING_RECORD)
 			return false;
 		event_read_begin(node);
 		verdict = accept(node, rx, &rec, m, &sub);

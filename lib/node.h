@@ -214,6 +214,16 @@ struct ringbus_node {
 	bool closed;
 };
 
+/* ring_rx_peek() that counts what is spoiled. */
+rb_inline int receive_peek(struct ringbus_node *node, struct link_rx *rx, struct ring_record *rec)
+{
+	int r = ring_rx_peek(&rx->ring, rec);
+
+	if (rb_unlikely(r == RING_SPOILED))
+		shm_count(&node->own->corrupt, 1);
+	return r;
+}
+
 struct ringbus_event {
 	struct ringbus_node *node;
 	struct ringbus_event *next;

@@ -62,7 +62,7 @@ static bool drained_of(struct ringbus_node *node, uint32_t slot, uint32_t genera
 	struct link_rx *rx = ring_from(node, slot);
 	struct ring_record rec;
 
-	return !rx || ring_rx_peek(&rx->ring, &rec) != RING_RECORD ||
+	return !rx || receive_peek(node, rx, &rec) != RING_RECORD ||
 	       slot_is_newer((uint32_t)rec.generations, generation);
 }
 
@@ -146,7 +146,7 @@ static bool older_unread(struct ringbus_node *node, uint32_t slot, uint32_t gene
 	struct link_rx *rx = generation == 0 ? node->rx[slot] : ring_from(node, slot);
 	struct ring_record rec;
 
-	return rx && ring_rx_peek(&rx->ring, &rec) == RING_RECORD &&
+	return rx && receive_peek(node, rx, &rec) == RING_RECORD &&
 	       rec.generations >> 32 == node->generation &&
 	       (generation == 0 || slot_is_newer(generation, (uint32_t)rec.generations));
 }
@@ -228,11 +228,11 @@ static bool next_peer_notice(struct ringbus_node *node, struct ringbus_message *
 }
 
 /* Whether a ring was read to its end, or as far as `at`. */
-static bool ring_has_passed(struct link_rx *rx, uint64_t at)
+static bool ring_has_passed(struct ringbus_node *node, struct link_rx *rx, uint64_t at)
 {
 	struct ring_record rec;
 
-	return ring_rx_peek(&rx->ring, &rec) != RING_RECORD || (int64_t)(rx->ring.at - at) >= 0;
+	return receive_peek(node, rx, &rec) != RING_RECORD || (int64_t)(rx->ring.at - at) >= 0;
 }
 
 /* Where it is not known whose messages must come first, those of all must: a round begins with all
@@ -245,7 +245,7 @@ static bool round_is_over(struct ringbus_node *node)
 	for (uint32_t i = 0; i < node->rings; i++) {
 		struct link_rx *rx = node->rx[node->order[i]];
 
-		if (rx->in_round && ring_has_passed(rx, rx->round_at))
+		if (rx->in_round && ring_has_passed(node, rx, rx->round_at))
 			rx->in_round = false;
 		over &= !rx->in_round;
 	}
@@ -312,7 +312,7 @@ static bool due_passed(struct ringbus_node *node, struct ringbus_event *e, bool 
 		e->due_changes = changes;
 		set_due(node, e, owner < LAYOUT_NODES_MAX ? ring_from(node, owner) : NULL);
 	}
-	return e->due_ring ? ring_has_passed(e->due_ring, e->due_at)
+	return e->due_ring ? ring_has_passed(node, e->due_ring, e->due_at)
 			   : node->rounds_done >= e->due_at;
 }
 

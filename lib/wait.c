@@ -52,7 +52,7 @@ bool dispatch_pending(struct ringbus_node *node)
 	for (uint32_t i = 0; i < node->rings; i++) {
 		struct link_rx *rx = node->rx[node->order[i]];
 
-		if (ring_rx_peek(&rx->ring, &rec) != RING_EMPTY || rest_is_disturbed(node, rx)) {
+		if (receive_peek(node, rx, &rec) != RING_EMPTY || rest_is_disturbed(node, rx)) {
 			dispatch_ring_is_hot(node, i);
 			return true;
 		}
@@ -137,7 +137,7 @@ static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
 	do {
 		for (unsigned round = node->crowded ? 31 : 0; round < 32; round++) {
 			for (uint32_t i = 0; i < node->hot; i++)
-				if (ring_rx_peek(&node->rx[node->order[i]]->ring, &rec) !=
+				if (receive_peek(node, node->rx[node->order[i]], &rec) !=
 				    RING_EMPTY)
 					return true;
 			cpu_pause();

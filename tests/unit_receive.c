@@ -1,6 +1,8 @@
 /* unit_receive.c: ways to receive, one after the other on one node: what one of them leaves the
  * other gets. */
+#include "atomic.h"
 #include "harness.h"
+#include "node.h"
 
 static struct ringbus_node *unhelped_open(void)
 {
@@ -64,9 +66,45 @@ static void a_loss_that_nobody_was_told_comes_with_the_next_message(void **state
 	assert_int_equal(lost, sent - got);
 }
 
+/* Overwrites the header of what `from` sent first of what `to` has not read. */
+static void spoil(struct ringbus_node *from, struct ringbus_node *to)
+{
+	struct ring_tx *tx = &from->tx[to->slot]->ring;
+	uint64_t head = atomic_load(&tx->rx->head.v);
+	struct shm_word *header = (void *)(tx->data + (head & (tx->capacity - 1)));
+
+	assert_true(atomic_load(&header->v) != 0);
+	atomic_store(&header->v, 0x1234567);
+}
+
+static void a_spoiled_ring_is_counted_by_whoever_meets_it(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = unhelped_open();
+	struct ringbus_address to = node_address(b);
+	struct ringbus_message m;
+
+	for (unsigned way = 0; way < 3; way++) {
+		while (ringbus_next(b, &m, 0) == 0)
+			;
+		ok(ringbus_contact_address(a, &to, "x", 1, 0));
+		spoil(a, b);
+		if (way == 0)
+			fails(ringbus_next(b, &m, 0), -EAGAIN);
+		else if (way == 1)
+			ok(ringbus_wait(b, 0));
+		else
+			assert_int_equal(ok(ringbus_poll(b, 0)), 0);
+		assert_int_equal(node_stats(b).corrupt, way + 1);
+		ok(ringbus_contact_address(a, &to, "y", 1, 0));
+		pull_text(b, "y");
+		assert_int_equal(node_stats(b).corrupt, way + 1);
+	}
+}
+
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(who_pulls_sleeps_while_signals_wait_for_poll),
 	BUS_TEST(a_loss_that_nobody_was_told_comes_with_the_next_message),
+	BUS_TEST(a_spoiled_ring_is_counted_by_whoever_meets_it),
 };
 
 HARNESS_MAIN("unit_receive", tests)
