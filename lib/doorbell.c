@@ -111,16 +111,14 @@ bool doorbell_membarrier_register(void)
 	return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
-void doorbell_membarrier(void)
+bool doorbell_membarrier(void)
 {
-	if (SHM_HOOK(membarrier)) {
-		(void)SHM_CALL(membarrier());
-		return;
-	}
-	/* Cannot fail once registration succeeded, unless a filter came later: then be slow rather
-	 * than deaf. */
-	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) != 0)
-		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+	if (SHM_HOOK(membarrier))
+		return SHM_CALL(membarrier()) == 0;
+	/* Hardly fails once registration succeeded, unless a filter came later, which denies the
+	 * slow way too. */
+	return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0 ||
+	       syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0;
 }
 
 int doorbell_private_wait(struct own_word *w, uint32_t low, uint64_t timeout_ns)

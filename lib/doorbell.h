@@ -20,8 +20,9 @@
  * ASLEEP has an epoch never used before, and epoch 0 is never slept in.
  *
  * UNFENCED senders skip W1: the sleeper, after S2, calls membarrier(GLOBAL_EXPEDITED), which puts
- * the fence into them (sync MODE). Kill points: X_BELL_MARKED between W3 and W4: the sleeper sleeps
- * on; the reaper of the dead waker rings.
+ * the fence into them (sync MODE). Where that fails it sleeps no longer than SLEEP_UNFENCED_NS at a
+ * time and looks again, and says NO_MEMBARRIER for who pairs with it from now on. Kill points:
+ * X_BELL_MARKED between W3 and W4: the sleeper sleeps on; the reaper of the dead waker rings.
  */
 #ifndef RINGBUS_DOORBELL_H
 #define RINGBUS_DOORBELL_H
@@ -61,8 +62,9 @@ rb_inline int doorbell_ring(struct shm_word *bell, uint64_t *last)
 /* Registers this process for membarrier and says whether it may be called. Once per process, at
  * join. */
 bool doorbell_membarrier_register(void);
-/* Makes every registered process that runs pass a full fence. */
-void doorbell_membarrier(void);
+/* Makes every registered process that runs pass a full fence. False: the kernel refuses, as it does
+ * where a sandbox began after the join. */
+bool doorbell_membarrier(void);
 
 /* Private futexes for threads of one process (fdwatch.c). */
 int doorbell_private_wait(struct own_word *w, uint32_t low, uint64_t timeout_ns);

@@ -27,6 +27,7 @@ struct fdwatch {
 	struct own_word turn;  /* bumped at each arming, and to stop */
 	struct own_word stop;
 	struct own_word safety_ns; /* doubled by the helper; begins anew where something came */
+	struct own_word unfenced;  /* 1: the armed word may be passed over by a sender */
 	uint64_t received;	   /* as of the last arming */
 	uint64_t last;		   /* for our own ring when stopping */
 };
@@ -44,7 +45,8 @@ static void look_for_safety(struct fdwatch *f, uint64_t armed, uint64_t bound)
 {
 	if (own_load(&f->armed) != armed)
 		return;
-	own_cas(&f->safety_ns, bound, rb_min(bound * 2, SAFETY_LAST_NS));
+	if (own_swap(&f->unfenced, 0) == 0)
+		own_cas(&f->safety_ns, bound, rb_min(bound * 2, SAFETY_LAST_NS));
 	signal_fd(f);
 }
 
@@ -55,6 +57,7 @@ static void *watch(void *arg)
 
 	while (!own_load(&f->stop)) {
 		uint64_t turn = own_load(&f->turn), armed = own_load(&f->armed), bound;
+		bool unfenced = own_load(&f->unfenced);
 
 		if (armed == 0) {
 			doorbell_private_wait(&f->turn, (uint32_t)turn, UINT64_MAX);
@@ -64,8 +67,10 @@ static void *watch(void *arg)
 		 * does not wait */
 		bound = own_load(&f->safety_ns);
 		if (doorbell_wait_word(inbox, (uint32_t)armed,
-				       f->node->no_safety_wake ? RB_SECOND : bound) == -ETIMEDOUT &&
-		    !f->node->no_safety_wake)
+				       unfenced			 ? SLEEP_UNFENCED_NS
+				       : f->node->no_safety_wake ? RB_SECOND
+								 : bound) == -ETIMEDOUT &&
+		    (unfenced || !f->node->no_safety_wake))
 			look_for_safety(f, armed, bound);
 		/* sync BELL sleeper: word after the wait; pairs BELL waker in doorbell_wake() */
 		if (own_load(&f->armed) == armed && shm_load_acquire(inbox) != armed &&
@@ -103,6 +108,7 @@ void fdwatch_drained(struct ringbus_node *node)
 {
 	struct fdwatch *f = node->fdwatch;
 	uint64_t prepared, count, received;
+	bool fenced;
 
 	if (!f || own_load(&node->close_wanted))
 		return;
@@ -110,7 +116,7 @@ void fdwatch_drained(struct ringbus_node *node)
 	if (read(f->fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
 		return;
 	prepared = doorbell_prepare(&node->bell->inbox);
-	dispatch_fence_senders(node);
+	fenced = dispatch_fence_senders(node);
 	if (dispatch_pending(node)) {
 		doorbell_finish(&node->bell->inbox, prepared);
 		signal_fd(f);
@@ -122,6 +128,7 @@ void fdwatch_drained(struct ringbus_node *node)
 	if (received != f->received)
 		own_store(&f->safety_ns, SAFETY_FIRST_NS);
 	f->received = received;
+	own_store(&f->unfenced, !fenced);
 	own_store(&f->armed, prepared);
 	own_add(&f->turn, 1);
 	doorbell_private_wake(&f->turn);

@@ -48,7 +48,8 @@
  *   hash, event.*         lock holder          emitters, all      EVENT: masks and name before
  *                                                                 word; as if the operation came
  *                                                                 a moment later
- *   node.mode             owner                sleepers; senders  MODE: see doorbell.h
+ *   node.mode             owner (its sender    sleepers; senders  MODE: see doorbell.h
+ *                         and receiver, RMW)
  *   node.ring, .pool      owner (named with    receivers, lock    EXTENT: space before its name;
  *                         the lock), reaper    holder             looks again
  *   record header         sender               receiver           RECORD: rest of the record and

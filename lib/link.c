@@ -74,7 +74,7 @@ int link_tx_open(struct ringbus_node *node, uint32_t slot, struct link_tx **out)
 	if (node->must_fence && node->unfenced) {
 		/* sync MODE sender: FENCED with release; pairs MODE sleeper in
 		 * dispatch_fence_senders() */
-		shm_store_release(&node->own->mode, node->membarrier ? 0 : NODE_MODE_NO_MEMBARRIER);
+		shm_fetch_and(&node->own->mode, ~(uint64_t)NODE_MODE_UNFENCED);
 		node->unfenced = false;
 	}
 	/* sync PAIR sender: bit and full fence before the first record; pairs PAIR receiver in

@@ -349,8 +349,10 @@ void dispatch_ring_is_hot(struct ringbus_node *node, uint32_t i);
 int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns);
 /* Whether anything is pending; opens rings of new senders. */
 bool dispatch_pending(struct ringbus_node *node);
-/* For a sleeper that stored ASLEEP: puts the fence into unfenced senders. */
-void dispatch_fence_senders(struct ringbus_node *node);
+/* For a sleeper that stored ASLEEP: puts the fence into unfenced senders. False: the kernel
+ * refused, so that one of them may pass over this sleep; it ends after SLEEP_UNFENCED_NS. */
+bool dispatch_fence_senders(struct ringbus_node *node);
+#define SLEEP_UNFENCED_NS (4 * RB_MS)
 /* A sleep ended by the safety wake. came: there was something, so nobody had woken us. */
 void wait_safety_woke(struct ringbus_node *node, bool came);
 #define STREAM_MIN 8u	       /* messages without an empty turn between them: a stream */

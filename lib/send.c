@@ -71,7 +71,7 @@ rb_cold void send_meet(struct ringbus_node *node, struct link_tx *tx, uint64_t w
 		node->unfenced = false;
 		/* sync MODE sender: FENCED with release; pairs MODE sleeper in
 		 * dispatch_fence_senders() */
-		shm_store_release(&node->own->mode, node->membarrier ? 0 : NODE_MODE_NO_MEMBARRIER);
+		shm_fetch_and(&node->own->mode, ~(uint64_t)NODE_MODE_UNFENCED);
 		/* sync PAIR sender: fenced before the first record for this owner; pairs PAIR
 		 * receiver in open_new_rings() */
 		shm_fence();

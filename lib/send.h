@@ -27,7 +27,7 @@ rb_inline void send_adapt_mode(struct ringbus_node *node, int woke)
 			node->unfenced = false;
 			/* sync MODE sender: FENCED with release; pairs MODE sleeper in
 			 * dispatch_fence_senders() */
-			shm_store_release(&node->own->mode, 0);
+			shm_fetch_and(&node->own->mode, ~(uint64_t)NODE_MODE_UNFENCED);
 		}
 		return;
 	}
@@ -38,7 +38,7 @@ rb_inline void send_adapt_mode(struct ringbus_node *node, int woke)
 	if (node->membarrier && !node->must_fence) {
 		/* sync MODE sender: UNFENCED, then a full fence, before the first emission without
 		 * one; pairs MODE sleeper in dispatch_fence_senders() */
-		shm_store_release(&node->own->mode, NODE_MODE_UNFENCED);
+		shm_fetch_or(&node->own->mode, NODE_MODE_UNFENCED);
 		shm_fence();
 		node->unfenced = true;
 	}

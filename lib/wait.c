@@ -5,7 +5,30 @@
 
 #include <sched.h>
 
-void dispatch_fence_senders(struct ringbus_node *node)
+/* A filter came after the join. Who is UNFENCED and paired stays so until it has woken us a few
+ * times; who pairs from now on fences. */
+static rb_cold void membarrier_is_denied(struct ringbus_node *node)
+{
+	/* relaxed: own word */
+	if (shm_load_relaxed(&node->own->mode) & NODE_MODE_NO_MEMBARRIER)
+		return;
+	/* sync MODE joiner: said late; whoever has looked already is seen by us when UNFENCED;
+	 * pairs MODE sender in link_tx_open() */
+	shm_fetch_or(&node->own->mode, NODE_MODE_NO_MEMBARRIER);
+}
+
+static bool sender_is_unfenced(const struct ringbus_node *node, uint32_t slot)
+{
+	/* sync MODE sleeper: modes, after ASLEEP and its fence, before the looks; pairs MODE sender
+	 * in adapt_mode() */
+	if (!(shm_load_acquire(&node->region->nodes[slot].mode) & NODE_MODE_UNFENCED))
+		return false;
+	/* sync SLOT reader: not the mode of one who is gone, all of whose records are seen then;
+	 * pairs SLOT prover in control_mark_dead() */
+	return slot_state(shm_load_acquire(&node->region->bells[slot].slot)) == SLOT_LIVE;
+}
+
+bool dispatch_fence_senders(struct ringbus_node *node)
 {
 	bool unfenced = false;
 
@@ -13,12 +36,11 @@ void dispatch_fence_senders(struct ringbus_node *node)
 	 * comes after this look sees ASLEEP: he fences between the bit and his first record. */
 	receive_open_rings(node);
 	for (uint32_t i = 0; i < node->rings && !unfenced; i++)
-		/* sync MODE sleeper: modes, after ASLEEP and its fence, before the looks; pairs
-		 * MODE sender in adapt_mode() */
-		unfenced = shm_load_acquire(&node->region->nodes[node->order[i]].mode) &
-			   NODE_MODE_UNFENCED;
-	if (unfenced && node->membarrier)
-		doorbell_membarrier();
+		unfenced = sender_is_unfenced(node, node->order[i]);
+	if (!unfenced || !node->membarrier || doorbell_membarrier())
+		return true;
+	membarrier_is_denied(node);
+	return false;
 }
 
 /* A ring at rest: whether something is to be said or done about it. */
@@ -159,10 +181,12 @@ static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
 #define SPIN_MAX_NS 50000u
 
 /* How long to sleep at most, with the safety wake. */
-static uint64_t sleep_bound(const struct ringbus_node *node, uint64_t deadline_ns)
+static uint64_t sleep_bound(const struct ringbus_node *node, uint64_t deadline_ns, bool fenced)
 {
 	uint64_t left = rb_left_ns(deadline_ns);
 
+	if (rb_unlikely(!fenced))
+		return rb_min(left, SLEEP_UNFENCED_NS);
 	return node->no_safety_wake ? left : rb_min(left, node->safety_ns);
 }
 
@@ -185,14 +209,14 @@ static int sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
 {
 	uint64_t prepared = doorbell_prepare(&node->bell->inbox);
 	uint64_t before = 0, bound;
+	bool fenced = dispatch_fence_senders(node);
 	int r;
 
-	dispatch_fence_senders(node);
 	if (dispatch_pending(node) || wait_is_over(node)) {
 		doorbell_finish(&node->bell->inbox, prepared);
 		return 0;
 	}
-	bound = sleep_bound(node, deadline_ns);
+	bound = sleep_bound(node, deadline_ns, fenced);
 	if (!node->spin_fixed)
 		before = rb_now_ns();
 	shm_count(&node->own->sleeps, 1);
