@@ -374,12 +374,13 @@ RINGBUS_API int ringbus_wait(struct ringbus_node *node, uint64_t timeout_ns);
 RINGBUS_API int ringbus_next(struct ringbus_node *node, struct ringbus_message *message,
 			     uint64_t timeout_ns);
 /* Pulls one message and copies its payload into buffer; message (may be NULL) then points there.
- * -EMSGSIZE buffer too small: message->size tells the need, the message stays and can be pulled
+ * -EMSGSIZE buffer too small: message is filled in all the same, its size tells the need and its
+ * data points into shared memory, as after ringbus_next(); the message stays and can be pulled
  * again. */
 RINGBUS_API int ringbus_receive(struct ringbus_node *node, void *buffer, size_t capacity,
 				struct ringbus_message *message, uint64_t timeout_ns);
-/* Keeps the payload of the message being handled (or just pulled with ringbus_next()) beyond its
- * turn. Pooled payloads are kept in place, small ones copied. */
+/* Keeps the payload of the message being handled (or just pulled, also into a buffer that was too
+ * small) beyond its turn. Pooled payloads are kept in place, small ones copied. */
 RINGBUS_API int ringbus_borrow(const struct ringbus_message *message,
 			       struct ringbus_borrow **borrow);
 RINGBUS_API const void *ringbus_borrow_data(const struct ringbus_borrow *borrow, size_t *size);

@@ -188,10 +188,8 @@ int ringbus_receive(struct ringbus_node *node, void *buffer, size_t capacity,
 	if (r == 0 && m.size > capacity) {
 		node->pulled_kept = true;
 		node->pulled_message = m;
-		if (message) {
-			*message = m;
-			message->data = "";
-		}
+		if (message)
+			*message = m; /* its data stays where it is until the next receiving call */
 		r = rb_fail(-EMSGSIZE, "the message has %zu bytes, the buffer %zu", m.size,
 			    capacity);
 	} else if (r == 0) {

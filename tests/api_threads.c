@@ -193,6 +193,40 @@ static void a_message_too_large_for_its_buffer_stays_whatever_is_called_next(voi
 	assert_int_equal(node_stats(to).received_bytes, 26);
 }
 
+static void keeps_what_did_not_fit(size_t size)
+{
+	struct ringbus_node *from = node_open(), *to = node_open();
+	struct ringbus_address address = node_address(to);
+	char *data = calloc(1, size), *buffer = calloc(1, size);
+	struct ringbus_borrow *borrow;
+	struct ringbus_message m;
+	size_t kept;
+	int rc;
+
+	payload_fill(data, size, 1, 1);
+	ok(ringbus_contact_address(from, &address, data, size, 0));
+	while ((rc = ringbus_receive(to, buffer, 3, &m, HARNESS_SECOND)) == 0)
+		assert_int_equal(m.kind, RINGBUS_NOTICE);
+	fails(rc, -EMSGSIZE);
+	assert_int_equal(m.size, size);
+	ok(ringbus_borrow(&m, &borrow));
+	ok(ringbus_receive(to, buffer, size, &m, 0));
+	assert_memory_equal(buffer, data, size);
+	assert_memory_equal(ringbus_borrow_data(borrow, &kept), data, size);
+	assert_int_equal(kept, size);
+	ringbus_release(borrow);
+	node_close(from);
+	node_close(to);
+	free(data);
+	free(buffer);
+}
+
+static void a_message_too_large_for_its_buffer_can_be_borrowed(void **state)
+{
+	keeps_what_did_not_fit(100); /* in the ring */
+	keeps_what_did_not_fit(100000);
+}
+
 static void waiting_ends_at_once_while_a_notice_is_ready(void **state)
 {
 	struct ringbus_node *node = node_open_with(&told);
@@ -435,6 +469,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(a_waiting_sender_holds_up_no_thread_that_sends_elsewhere),
 	BUS_TEST(an_interrupt_reaches_each_thread_that_waits_for_room),
 	BUS_TEST(a_message_too_large_for_its_buffer_stays_whatever_is_called_next),
+	BUS_TEST(a_message_too_large_for_its_buffer_can_be_borrowed),
 	BUS_TEST(waiting_ends_at_once_while_a_notice_is_ready),
 	BUS_TEST(no_handler_runs_after_one_that_closed_its_node),
 	BUS_TEST(a_signal_from_before_its_handler_is_given_to_a_listener_that_sleeps),

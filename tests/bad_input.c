@@ -123,6 +123,7 @@ static void a_receive_buffer_that_is_too_small_leaves_the_message(void **state)
 	ok(ringbus_contact_address(a, &to, "12345678", 8, 0));
 	fails(ringbus_receive(b, buffer, 7, &m, 0), -EMSGSIZE);
 	assert_int_equal(m.size, 8);
+	assert_memory_equal(m.data, "12345678", 8);
 	ok(ringbus_receive(b, buffer, 8, &m, 0));
 	assert_ptr_equal(m.data, buffer);
 	assert_memory_equal(buffer, "12345678", 8);
