@@ -361,7 +361,8 @@ RINGBUS_API int ringbus_listen(struct ringbus_node *node, ringbus_handler on_con
 /* Stops and joins the thread. What was not yet delivered is kept. 0 also when not listening. */
 RINGBUS_API int ringbus_listen_stop(struct ringbus_node *node);
 /* Sets the handler of contacts for ringbus_poll() without starting a thread. NULL: contacts are
- * counted and dropped. */
+ * counted and dropped. Any thread, also while another polls: it may call the one before once more.
+ * -EBUSY the node is listening; -ENOMEM. */
 RINGBUS_API int ringbus_on_contact(struct ringbus_node *node, ringbus_handler on_contact,
 				   void *user);
 /* Delivers up to limit messages (0: 256) to handlers in this thread; never blocks. Returns how many

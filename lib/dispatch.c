@@ -184,8 +184,8 @@ static inline uint32_t probe_event(const struct ringbus_message *m)
 static void call(struct ringbus_node *node, const struct ringbus_message *m,
 		 const struct subscription *sub)
 {
-	ringbus_handler handler = node->on_contact;
-	void *user = node->on_contact_user;
+	ringbus_handler handler = NULL;
+	void *user = NULL;
 
 	if (m->kind == RINGBUS_NOTICE) {
 		handler = node->on_notice;
@@ -193,6 +193,14 @@ static void call(struct ringbus_node *node, const struct ringbus_message *m,
 	} else if (m->kind == RINGBUS_EVENT) {
 		handler = sub->handler;
 		user = sub->user;
+	} else {
+		const struct contact_target *target =
+			(const struct contact_target *)(uintptr_t)own_load(&node->on_contact);
+
+		if (rb_likely(target)) {
+			handler = target->handler;
+			user = target->user;
+		}
 	}
 	if (rb_unlikely(!handler)) {
 		if (m->kind == RINGBUS_NOTICE)

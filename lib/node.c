@@ -267,6 +267,12 @@ static void release_all(struct ringbus_node *node)
 {
 	struct region *region = node->region;
 
+	while (node->contact_targets) {
+		struct contact_target *target = node->contact_targets;
+
+		node->contact_targets = target->next;
+		free(target);
+	}
 	while (node->signal_targets) {
 		struct signal_target *target = node->signal_targets;
 

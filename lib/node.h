@@ -95,6 +95,12 @@ struct borrow_ref {
 };
 
 /* Who gets signals; in one piece, since it may be changed while signals are given. */
+struct contact_target {
+	ringbus_handler handler;
+	void *user;
+	struct contact_target *next; /* all that there were, until the node is freed */
+};
+
 struct signal_target {
 	ringbus_signal_handler handler;
 	void *user;
@@ -175,8 +181,10 @@ struct ringbus_node {
 	bool pulled_pooled;
 	bool pulled_kept; /* too large for the buffer of ringbus_receive(): given again */
 	struct ringbus_message pulled_message;
-	ringbus_handler on_contact, on_notice;
-	void *on_contact_user, *on_notice_user;
+	ringbus_handler on_notice;
+	void *on_notice_user;
+	struct own_word on_contact; /* struct contact_target *; set by any thread */
+	struct contact_target *contact_targets;
 	struct own_word on_signal; /* struct signal_target *; set by any thread */
 	struct signal_target *signal_targets;
 

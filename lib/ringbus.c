@@ -205,6 +205,30 @@ int ringbus_receive(struct ringbus_node *node, void *buffer, size_t capacity,
 	return r;
 }
 
+/* As one, since another thread may be polling. Those that there were stay until the node is freed:
+ * that one may be about to call one. */
+static int set_contact_target(struct ringbus_node *node, ringbus_handler handler, void *user)
+{
+	struct contact_target *target = NULL;
+
+	pthread_mutex_lock(&node->events_lock);
+	if (handler)
+		for (target = node->contact_targets; target; target = target->next)
+			if (target->handler == handler && target->user == user)
+				break;
+	if (handler && !target) {
+		target = malloc(sizeof(*target));
+		if (target) {
+			*target = (struct contact_target){handler, user, node->contact_targets};
+			node->contact_targets = target;
+		}
+	}
+	if (target || !handler)
+		own_store(&node->on_contact, (uintptr_t)target);
+	pthread_mutex_unlock(&node->events_lock);
+	return target || !handler ? 0 : -ENOMEM;
+}
+
 int ringbus_on_contact(struct ringbus_node *node, ringbus_handler on_contact, void *user)
 {
 	int r = node_enter(node);
@@ -213,9 +237,7 @@ int ringbus_on_contact(struct ringbus_node *node, ringbus_handler on_contact, vo
 		return r;
 	if (node->listening)
 		return rb_fail(-EBUSY, "the node is listening already");
-	node->on_contact_user = user;
-	node->on_contact = on_contact;
-	return 0;
+	return set_contact_target(node, on_contact, user);
 }
 
 static void *listener(void *arg)
@@ -252,8 +274,11 @@ int ringbus_listen(struct ringbus_node *node, ringbus_handler on_contact, void *
 	if (r < 0)
 		return r;
 	own_store(&node->receiver, 0); /* the new thread says who it is */
-	node->on_contact_user = user;
-	node->on_contact = on_contact;
+	r = set_contact_target(node, on_contact, user);
+	if (r < 0) {
+		receive_end(node);
+		return r;
+	}
 	own_store(&node->stop, 0);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);

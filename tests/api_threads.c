@@ -227,6 +227,54 @@ static void a_message_too_large_for_its_buffer_can_be_borrowed(void **state)
 	keeps_what_did_not_fit(100000);
 }
 
+static uint64_t mismatches, taken;
+static char args[2];
+
+static void of_one(const struct ringbus_message *m, void *user)
+{
+	mismatches += user != &args[0];
+	taken++;
+}
+
+static void of_another(const struct ringbus_message *m, void *user)
+{
+	mismatches += user != &args[1];
+	taken++;
+}
+
+static void *change_handlers(void *arg)
+{
+	struct ringbus_node *node = arg;
+
+	while (flag_get(DONE) == 0) {
+		if (ringbus_on_contact(node, of_one, &args[0]) < 0 ||
+		    ringbus_on_contact(node, of_another, &args[1]) < 0)
+			flag_set(RESULT, 1);
+		flag_set(READY, 1);
+	}
+	return NULL;
+}
+
+static void a_handler_of_contacts_gets_its_own_argument(void **state)
+{
+	struct ringbus_node *from = node_open(), *to = node_open();
+	struct ringbus_address address = node_address(to);
+	pthread_t thread;
+
+	mismatches = taken = 0;
+	assert_int_equal(pthread_create(&thread, NULL, change_handlers, to), 0);
+	flag_wait(READY, 1);
+	while (taken < 200000) {
+		for (unsigned i = 0; i < 100; i++)
+			ok(ringbus_contact_address(from, &address, "x", 1, 0));
+		ok(ringbus_poll(to, 0));
+	}
+	flag_set(DONE, 1);
+	pthread_join(thread, NULL);
+	assert_int_equal(mismatches, 0);
+	assert_int_equal(flag_get(RESULT), 0);
+}
+
 static void waiting_ends_at_once_while_a_notice_is_ready(void **state)
 {
 	struct ringbus_node *node = node_open_with(&told);
@@ -470,6 +518,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(an_interrupt_reaches_each_thread_that_waits_for_room),
 	BUS_TEST(a_message_too_large_for_its_buffer_stays_whatever_is_called_next),
 	BUS_TEST(a_message_too_large_for_its_buffer_can_be_borrowed),
+	BUS_TEST(a_handler_of_contacts_gets_its_own_argument),
 	BUS_TEST(waiting_ends_at_once_while_a_notice_is_ready),
 	BUS_TEST(no_handler_runs_after_one_that_closed_its_node),
 	BUS_TEST(a_signal_from_before_its_handler_is_given_to_a_listener_that_sleeps),

@@ -433,15 +433,14 @@ void bus_reap_after(unsigned process)
 void bus_warm(unsigned from, unsigned to)
 {
 	struct ringbus_node *sender = bus->node[from], *receiver = bus->node[to];
-	ringbus_handler handler = receiver->on_contact;
+	uint64_t target = own_swap(&receiver->on_contact, 0);
 
-	receiver->on_contact = NULL;
 	bus->acting = from;
 	ex_check(bus_contact(receiver->slot, 0, 1, 0) == 0, "the first message is refused");
 	bus->acting = to;
 	while (dispatch_poll(receiver, 0) > 0)
 		;
-	receiver->on_contact = handler;
+	own_store(&receiver->on_contact, target);
 	bus->acting = from;
 	while (dispatch_poll(sender, 0) > 0)
 		;

@@ -104,11 +104,13 @@ static void receive(void)
 	}
 }
 
+static const struct contact_target contacts = {.handler = on_message};
+
 static struct ringbus_node *join(unsigned process)
 {
 	struct ringbus_node *node = bus_join(process);
 
-	node->on_contact = on_message;
+	own_store(&node->on_contact, (uintptr_t)&contacts);
 	node->on_notice = on_notice;
 	return node;
 }

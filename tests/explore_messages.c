@@ -58,11 +58,13 @@ static void on_notice(const struct ringbus_message *m, void *user)
 	story->told[ex.self][process] = true;
 }
 
+static const struct contact_target contacts = {.handler = on_contact};
+
 static struct ringbus_node *join(unsigned process)
 {
 	struct ringbus_node *node = bus_join(process);
 
-	node->on_contact = on_contact;
+	own_store(&node->on_contact, (uintptr_t)&contacts);
 	node->on_notice = on_notice;
 	return node;
 }
