@@ -95,9 +95,14 @@ static void init_locks(struct ringbus_node *node)
 	pthread_mutex_init(&node->borrow_lock, NULL);
 }
 
-/* Slot of the live node with this name; LAYOUT_NO_SLOT if none. */
+static bool has_name(uint64_t word)
+{
+	return slot_state(word) == SLOT_LIVE || slot_state(word) == SLOT_JOINING;
+}
+
+/* Slot of the live node with this name; LAYOUT_NO_SLOT if none. *owner: its word. */
 static uint32_t slot_of_name(const struct region *region, const struct layout_record *records,
-			     const char *name)
+			     const char *name, uint64_t *owner)
 {
 	char theirs[LAYOUT_NAME_BYTES];
 
@@ -105,11 +110,18 @@ static uint32_t slot_of_name(const struct region *region, const struct layout_re
 		/* sync SLOT reader: name before LIVE; pairs SLOT writer in become_live() */
 		uint64_t word = shm_load_acquire(&region->bells[s].slot);
 
-		if (slot_state(word) != SLOT_LIVE && slot_state(word) != SLOT_JOINING)
+		if (!has_name(word))
 			continue;
 		/* relaxed: ordered by the slot word, or under the lock */
 		layout_name_load(records[s].name, shm_load_relaxed(&records[s].name_bytes), theirs);
-		if (theirs[0] && strcmp(theirs, name) == 0)
+		if (!theirs[0] || strcmp(theirs, name) != 0)
+			continue;
+		/* sync SLOT reader: the name before the second look, else it may be the next
+		 * owner's; pairs SLOT writer in control_grant() */
+		shm_fence();
+		/* sync SLOT reader: the same owner still; pairs SLOT writer in control_grant() */
+		*owner = shm_load_acquire(&region->bells[s].slot);
+		if (has_name(*owner) && slot_generation(*owner) == slot_generation(word))
 			return s;
 	}
 	return LAYOUT_NO_SLOT;
@@ -120,6 +132,7 @@ static int enter_name(struct ringbus_node *node)
 	struct layout_record *record;
 	struct control c;
 	uint32_t holder;
+	uint64_t word;
 	int r;
 
 	if (!node->name[0])
@@ -127,7 +140,7 @@ static int enter_name(struct ringbus_node *node)
 	r = control_lock(&c, node->region, node_control_deadline(node));
 	if (r < 0)
 		return r;
-	holder = slot_of_name(node->region, c.records, node->name);
+	holder = slot_of_name(node->region, c.records, node->name, &word);
 	record = &c.records[node->slot];
 	if (holder == LAYOUT_NO_SLOT) {
 		layout_name_store(record->name, node->name, strlen(node->name));
@@ -454,12 +467,8 @@ int ringbus_node_find(struct ringbus_node *node, const char *name, struct ringbu
 		return r;
 	if (!name || !*name)
 		return rb_fail(-EINVAL, "a node name is needed");
-	slot = slot_of_name(node->region, node->region->records, name);
-	if (slot == LAYOUT_NO_SLOT)
-		return rb_fail(-ESRCH, "no node named '%s' on the bus", name);
-	/* sync SLOT reader: identity of the owner; pairs SLOT writer in become_live() */
-	word = shm_load_acquire(&node->region->bells[slot].slot);
-	if (slot_state(word) != SLOT_LIVE)
+	slot = slot_of_name(node->region, node->region->records, name, &word);
+	if (slot == LAYOUT_NO_SLOT || slot_state(word) != SLOT_LIVE)
 		return rb_fail(-ESRCH, "no node named '%s' on the bus", name);
 	*address = (struct ringbus_address){slot_pid(word), slot, slot_generation(word)};
 	return 0;
