@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
@@ -46,14 +47,31 @@ static void flush_stdout(void)
 		write_error = errno;
 }
 
+/* A text may have names in it that others chose: they cannot move the cursor of a terminal. */
+static void put_clean(const char *text)
+{
+	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+		bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0; /* U+0080 to U+009F */
+		if (*p < 0x20 || *p == 0x7f || c1)
+			putc('?', stderr);
+		else
+			putc(*p, stderr);
+		p += c1;
+	}
+}
+
 static void say(const char *format, va_list arguments)
 {
+	char *text;
+	if (vasprintf(&text, format, arguments) < 0)
+		text = NULL;
 	flush_stdout();
 	flockfile(stderr);
 	fprintf(stderr, verb_name ? "%s: %s: " : "%s: ", tool_name, verb_name);
-	vfprintf(stderr, format, arguments);
+	put_clean(text ? text : format);
 	putc('\n', stderr);
 	funlockfile(stderr);
+	free(text);
 }
 
 int cli_usage_error(const char *format, ...)
@@ -65,6 +83,32 @@ int cli_usage_error(const char *format, ...)
 	fprintf(stderr, verb_name ? "Try \"%s %s --help\".\n" : "Try \"%s --help\".\n", tool_name,
 		verb_name);
 	return CLI_USAGE;
+}
+
+static bool is_letter_of(const struct option *options, int letter)
+{
+	for (; options->name; options++)
+		if (options->val == letter)
+			return true;
+	return false;
+}
+
+int cli_option_error(char **argv, int letter, const struct option *options)
+{
+	char one[] = {'-', (char)optopt, 0};
+	const char *word = argv[optind - 1], *next = argv[optind];
+	bool is_long = strncmp(word, "--", 2) == 0;
+	if (letter == ':')
+		return cli_usage_error("%s needs an argument", is_long ? word : one);
+	if (optopt == 0)
+		return cli_usage_error("wrong option %s", word);
+	if (is_letter_of(options, optopt))
+		return cli_usage_error("%.*s takes no argument", (int)strcspn(word, "="), word);
+	/* of a cluster, -ab, the word may not be over; a letter may be the first byte of one */
+	if (!(one[1] & 0x80))
+		return cli_usage_error("wrong option %s", one);
+	return cli_usage_error("wrong option %s",
+			       next && next[0] == '-' && strchr(next, one[1]) ? next : word);
 }
 
 int cli_error(const char *format, ...)

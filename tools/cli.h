@@ -29,6 +29,10 @@ enum cli_exit {
 void cli_start(const char *tool, const char *verb);
 /* "ringbus emit: TEXT" and a hint at --help, to stderr. Returns CLI_USAGE. */
 int cli_usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+struct option;
+/* The same for what getopt_long() refused, with opterr 0: it returned letter, ':' or '?', for an
+ * option of argv. options: as it was given. */
+int cli_option_error(char **argv, int letter, const struct option *options);
 /* "ringbus: emit: TEXT" to stderr. Returns CLI_FAILED. */
 int cli_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same without a verdict, for notes and warnings. */

@@ -50,7 +50,9 @@ static void feed_option(struct feed *feed, int letter)
 	case 'r':
 		if (!cli_parse_u64(optarg, 1, 1000000000, &feed->rate))
 			call->status =
-				cli_usage_error("\"%s\" is not a rate (messages a second)", optarg);
+				cli_usage_error("\"%s\" is not a rate (1 to 1000000000 messages "
+						"a second)",
+						optarg);
 		break;
 	case 's':
 		feed->has_size = true;
@@ -74,9 +76,10 @@ static void feed_option(struct feed *feed, int letter)
 		feed->single = true;
 		break;
 	case LETTER_WAIT_SUBSCRIBERS:
-		if (!cli_parse_u64(optarg, 0, 256, &feed->wait_subscribers))
+		if (!cli_parse_u64(optarg, 0, 255, &feed->wait_subscribers))
 			call->status =
-				cli_usage_error("\"%s\" is not a number of subscribers", optarg);
+				cli_usage_error("\"%s\" is not a number of subscribers (0 to 255)",
+						optarg);
 		break;
 	}
 }

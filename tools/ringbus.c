@@ -188,6 +188,8 @@ static int take_common(struct call *call, int letter)
 		break;
 	case 'd':
 		call->directory = optarg;
+		if (!*optarg)
+			call->status = cli_usage_error("--directory needs a name");
 		break;
 	case 'n':
 		take_name(call);
@@ -240,9 +242,7 @@ int call_option(struct call *call)
 			return taken < 0 ? 0 : -1;
 		}
 		if (letter == ':' || letter == '?') {
-			const char *text = call->all_argv[optind - 1];
-			call->status = letter == ':' ? cli_usage_error("%s needs an argument", text)
-						     : cli_usage_error("wrong option %s", text);
+			call->status = cli_option_error(call->all_argv, letter, list);
 			return -1;
 		}
 		taken = take_common(call, letter);
@@ -312,6 +312,8 @@ int main(int argc, char **argv)
 		printf("ringbus %s\n", ringbus_version());
 		return cli_finish(CLI_OK);
 	}
+	if (name[0] == '-')
+		return cli_usage_error("wrong option %s; those of a verb stand behind it", name);
 	verb = find_verb(name);
 	return verb ? run(verb, argc - 1, argv + 1) : cli_usage_error("no verb \"%s\"", name);
 }

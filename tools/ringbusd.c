@@ -263,8 +263,10 @@ static int parse(struct settings *s, int argc, char **argv)
 	       (option = getopt_long(argc, argv, "p:d:n:e:g:qvh", options, NULL)) != -1) {
 		if (option == 'd') {
 			s->options.directory = optarg;
+			err = *optarg ? 0 : usage("--directory", optarg, "a directory");
 		} else if (option == 'g') {
 			s->options.group = optarg;
+			err = *optarg ? 0 : usage("--group", optarg, "a group");
 		} else if (option == 'q') {
 			s->quiet = true;
 			log_level = 3;

@@ -500,8 +500,8 @@ int verb_top(struct view *view)
 	panel_init(&top.nodes, "nodes", node_shown, COUNT_OF(node_shown), "received_per_s");
 	panel_init(&top.rings, "rings", ring_shown, COUNT_OF(ring_shown), "messages_per_s");
 	if (!can_address(getenv("TERM")) || screen_open() < 0)
-		return cli_error("top needs a terminal; elsewhere use \"nodes --watch\" or "
-				 "\"rings --watch\"");
+		return cli_error("top needs a terminal; elsewhere use \"shm-inspect nodes "
+				 "--watch\" or \"shm-inspect rings --watch\"");
 	r = run(&top);
 	screen_close();
 	sample_free(top.before);

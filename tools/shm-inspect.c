@@ -423,15 +423,6 @@ struct given {
 	size_t count;
 };
 
-static int wrong_option(char **argv, bool known)
-{
-	char letter[] = {'-', (char)optopt, 0};
-	/* of a cluster, -ab, the word may not be over */
-	const char *text = optopt > 0 && optopt < 256 ? letter : argv[optind - 1];
-	return known ? cli_usage_error("%s needs an argument", text)
-		     : cli_usage_error("wrong option %s", text);
-}
-
 static int parse(struct view *view, int argc, char **argv, struct given *given)
 {
 	struct option list[COUNT_OF(tool_options) + 1];
@@ -442,7 +433,7 @@ static int parse(struct view *view, int argc, char **argv, struct given *given)
 	while ((letter = getopt_long(argc, argv, letters, list, NULL)) != -1) {
 		int status = -1;
 		if (letter == ':' || letter == '?') {
-			status = wrong_option(argv, letter == ':');
+			status = cli_option_error(argv, letter, list);
 		} else if (letter == 'h') {
 			given->help = true;
 		} else if (letter == 'q') {
@@ -473,6 +464,8 @@ static int check_given(struct view *view, const struct verb *verb, const struct 
 	if (view->count != NEVER && verb->takes & TAKES_WATCH && !view->watch &&
 	    verb->run != verb_top)
 		return cli_usage_error("--count goes with --watch");
+	if ((view->file && !*view->file) || (view->directory && !*view->directory))
+		return cli_usage_error("%s needs a name", view->file ? "--file" : "--directory");
 	if (view->file && (view->port || view->directory))
 		return cli_usage_error("--file goes without --port and --directory");
 	if (view->operand_count > verb->operands_max)

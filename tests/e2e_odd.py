@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Odd input on the command lines: what is wrong is named, and nothing is taken for something else.
+
+Usage: e2e_odd.py BUILD-DIRECTORY [TEST]...
+"""
+
+import re
+
+from cli_bus import main
+
+
+def same(got, wanted, what=""):
+    assert got == wanted, "%s: got %r, wanted %r" % (what, got, wanted)
+
+
+def refused(bus, words, said):
+    """Ends with 2 and says so, then where the help is."""
+    result = bus.run(*words)
+    lines = result.stderr.decode().splitlines()
+    same((result.returncode, lines[0], len(lines)), (2, said, 2), words)
+    same(result.stdout, b"", words)
+
+
+def a_wrong_option_is_named_wherever_it_stands(bus):
+    for words, said in (
+        (("-Zl", "x"), "wrong option -Z"),
+        (("-lZ", "x"), "wrong option -Z"),
+        (("--json", "-Zl", "x"), "wrong option -Z"),
+        (("x", "-Z"), "wrong option -Z"),
+        (("-ü", "x"), "wrong option -ü"),
+        (("-qW",), "-W needs an argument"),
+        (("--json", "--timeout"), "--timeout needs an argument"),
+        (("--quiet=3", "x"), "--quiet takes no argument"),
+        (("--nonsense=3", "x"), "wrong option --nonsense=3"),
+    ):
+        refused(bus, ("ringbus", "emit") + words, "ringbus: emit: " + said)
+        said = said.replace("-l", "-j")
+        words = [re.sub("^-Zl$", "-Zj", re.sub("^-lZ$", "-jZ", word)) for word in words]
+        refused(bus, ("shm-inspect", "tap", *words), "shm-inspect: tap: " + said)
+    refused(bus, ("ringbus", "--json", "ls"), "ringbus: wrong option --json; those of a verb stand behind it")
+    refused(bus, ("ringbus", ""), 'ringbus: no verb ""')
+
+
+def an_empty_name_is_no_directory(bus):
+    for words, said in (
+        (("ringbus", "ls", "--directory", ""), "ringbus: ls: --directory needs a name"),
+        (("ringbus", "emit", "--directory=", "x", "y"), "ringbus: emit: --directory needs a name"),
+        (("shm-inspect", "nodes", "-d", ""), "shm-inspect: nodes: --directory needs a name"),
+        (("shm-inspect", "nodes", "--file", ""), "shm-inspect: nodes: --file needs a name"),
+    ):
+        refused(bus, words, said)
+    for option in ("--directory", "--group"):
+        result = bus.run("ringbusd", option, "")
+        same(result.returncode, 2, result)
+        assert ("%s: ''" % option).encode() in result.stderr, result
+
+
+def bounds_of_numbers_are_told(bus):
+    for words, said in (
+        (("--wait-subscribers", "256", "x"), '"256" is not a number of subscribers (0 to 255)'),
+        (("--rate", "0", "x"), '"0" is not a rate (1 to 1000000000 messages a second)'),
+        (("--rate", "1e3", "x"), '"1e3" is not a rate (1 to 1000000000 messages a second)'),
+    ):
+        refused(bus, ("ringbus", "emit") + words, "ringbus: emit: " + said)
+
+
+def names_in_messages_cannot_move_the_cursor(bus):
+    name = "a\n\x1b[31m\u009b31m\x7fž"
+    result = bus.run("ringbus", "contact", name, "x")
+    same(result.returncode, 3, result)
+    same(result.stderr.decode(), "ringbus: contact: no node named 'a??[31m?31m?ž' on the bus\n")
+
+
+def top_without_a_terminal_names_commands_that_there_are(bus):
+    said = bus.run("ringbus", "top").stderr.decode()
+    commands = re.findall('"([^"]*)"', said)
+    assert len(commands) == 2, said
+    for command in commands:
+        same(bus.run(*command.split(), "--count", "1").returncode, 0, command)
+
+
+main((
+    a_wrong_option_is_named_wherever_it_stands,
+    an_empty_name_is_no_directory,
+    bounds_of_numbers_are_told,
+    names_in_messages_cannot_move_the_cursor,
+    top_without_a_terminal_names_commands_that_there_are,
+))
