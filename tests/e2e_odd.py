@@ -4,9 +4,13 @@
 Usage: e2e_odd.py BUILD-DIRECTORY [TEST]...
 """
 
+import json
 import re
+import subprocess
 
-from cli_bus import main
+from cli_bus import LIMIT, main
+
+PIPE = subprocess.PIPE
 
 
 def same(got, wanted, what=""):
@@ -64,6 +68,27 @@ def bounds_of_numbers_are_told(bus):
         refused(bus, ("ringbus", "emit") + words, "ringbus: emit: " + said)
 
 
+def slots(bus):
+    nodes = json.loads(bus.run("ringbus", "ls", "--json").stdout)["nodes"]
+    return [node["slot"] for node in nodes if node["state"] == "live"]
+
+
+def contact_waits_for_the_owner_of_a_slot(bus):
+    """Slot 0 is that of the sender itself, which joins first."""
+    for verb in (("contact", "1:0", "hello"), ("signal", "1:0")):
+        sender = bus.start("ringbus", *verb, "--wait", stderr=PIPE)
+        bus.until(lambda: slots(bus) == [0], "the sender")
+        taker = bus.start("ringbus", *(("listen", "-C", "1") if verb[0] == "contact" else ("wait-signal",)), stdout=PIPE)
+        same(sender.wait(LIMIT), 0, verb)
+        same(taker.communicate(timeout=LIMIT)[0], b"hello\n" if verb[0] == "contact" else b"1\n")
+        bus.until(lambda: slots(bus) == [], "an empty bus")
+    for verb in ("contact", "signal", "latency"):
+        result = bus.run("ringbus", verb, "9:7", "--wait", "-W", "0.1")
+        same(result.returncode, 4, result)
+        assert b'"9:7" did not join the bus in time' in result.stderr, result
+        same(bus.run("ringbus", verb, "9:7").returncode, 3)
+
+
 def names_in_messages_cannot_move_the_cursor(bus):
     name = "a\n\x1b[31m\u009b31m\x7fž"
     result = bus.run("ringbus", "contact", name, "x")
@@ -83,6 +108,7 @@ main((
     a_wrong_option_is_named_wherever_it_stands,
     an_empty_name_is_no_directory,
     bounds_of_numbers_are_told,
+    contact_waits_for_the_owner_of_a_slot,
     names_in_messages_cannot_move_the_cursor,
     top_without_a_terminal_names_commands_that_there_are,
 ))

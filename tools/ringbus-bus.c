@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -191,6 +192,11 @@ void call_close(struct ringbus_node *node)
 	ringbus_node_close(node);
 }
 
+static bool is_live(const struct ringbus_inspect_node *node)
+{
+	return strcmp(ringbus_inspect_slot_state(node->state), "live") == 0;
+}
+
 bool call_node_at(const struct call *call, uint32_t slot, uint32_t generation,
 		  struct ringbus_inspect_node *found)
 {
@@ -200,24 +206,29 @@ bool call_node_at(const struct call *call, uint32_t slot, uint32_t generation,
 	if (ringbus_inspect_open(&inspect, call->port, call->directory) < 0)
 		return false;
 	while (!there && ringbus_inspect_node_next(inspect, &cursor, found) > 0)
-		there = found->slot == slot && found->pid != 0 &&
+		there = found->slot == slot && is_live(found) &&
 			(generation == 0 || found->generation == generation);
 	ringbus_inspect_close(inspect);
 	return there;
 }
 
 /* The library lets nodes have names that read as something else: they are met when that is not on
- * the bus. */
-static int find_once(struct call *call, struct ringbus_node *node, struct ringbus_address *address)
+ * the bus. A slot without this owner is left to the call that uses the address, which has words for
+ * it, unless one waits for him. */
+static int find_once(struct call *call, struct ringbus_node *node, bool wait,
+		     struct ringbus_address *address)
 {
 	struct ringbus_inspect_node other;
 	struct ringbus_address slot = {0};
 	const char *who = call->argv[0];
 	uint64_t pid;
 	if (cli_parse_slot(who, &slot.slot, &slot.generation)) {
-		if (ringbus_node_find(node, who, address) < 0 ||
-		    call_node_at(call, slot.slot, slot.generation, &other))
-			*address = slot;
+		bool there = call_node_at(call, slot.slot, slot.generation, &other);
+		if (!there && ringbus_node_find(node, who, address) == 0)
+			return 0;
+		if (!there && wait)
+			return -ESRCH;
+		*address = slot;
 		return 0;
 	}
 	if (cli_parse_u64(who, 1, UINT32_MAX, &pid)) {
@@ -235,7 +246,7 @@ int call_find(struct call *call, struct ringbus_node *node, bool wait,
 	uint64_t timeout_ns = call->timeout_ns == NO_LIMIT ? DEFAULT_WAIT_NS : call->timeout_ns;
 	uint64_t deadline = deadline_of(timeout_ns);
 	for (;;) {
-		int r = find_once(call, node, address);
+		int r = find_once(call, node, wait, address);
 		if (r == 0)
 			return 0;
 		if (r != -ESRCH || !wait)
