@@ -2,6 +2,7 @@
 #include "cases.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -102,11 +103,30 @@ static void usage(FILE *out)
 	      out);
 }
 
+/* A table that nobody could read is a failure. */
+static int finish(int status)
+{
+	errno = 0;
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	fprintf(stderr, "ringbus-bench: cannot write to standard output: %s\n",
+		strerror(errno ? errno : EIO));
+	return status ? status : 1;
+}
+
+static int mistake(const char *text, const char *what)
+{
+	fprintf(stderr, "ringbus-bench: %s%s%s%s\n", text, what ? "\"" : "", what ? what : "",
+		what ? "\"" : "");
+	fputs("Try \"ringbus-bench --help\".\n", stderr);
+	return 2;
+}
+
 static int list(void)
 {
 	for (unsigned i = 0; transports[i]; i++)
 		printf("%-16s %s\n", transports[i]->name, transports[i]->help);
-	return 0;
+	return finish(0);
 }
 
 static uint64_t number(const char *text, const char *name, uint64_t low, uint64_t high)
@@ -310,9 +330,9 @@ static void parse_option(struct request *request, int option)
 		exit(list());
 	case 'h':
 		usage(stdout);
-		exit(0);
-	default:
-		usage(stderr);
+		exit(finish(0));
+	default: /* getopt_long() has named it */
+		fputs("Try \"ringbus-bench --help\".\n", stderr);
 		exit(2);
 	}
 }
@@ -390,6 +410,10 @@ int main(int argc, char **argv)
 	const struct verb *verb = find_verb(argv[1]);
 	int option;
 
+	/* a closed descriptor must not become a file of ours; writing to this one fails */
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd)
+			return 1;
 	find_cpus(&request.bench);
 	if (verb && !strcmp(verb->name, "compare")) {
 		request.syscalls = true;
@@ -397,12 +421,15 @@ int main(int argc, char **argv)
 	}
 	while ((option = getopt_long(argc, argv, "t:s:n:S:w:c:r:R:jd:h", options, NULL)) >= 0)
 		parse_option(&request, option);
-	if (!verb || optind + 1 != argc) {
-		usage(stderr);
-		return 2;
-	}
+	if (argc < 2)
+		return mistake("expected a verb", NULL);
+	if (!verb)
+		return argv[1][0] == '-' ? mistake("the verb comes first", NULL)
+					 : mistake("there is no verb ", argv[1]);
+	if (optind + 1 != argc)
+		return mistake("too much: ", argv[optind + 1]);
 	if (request.bench.wait == WAIT_ADAPTIVE && !request.bench.spin_ns)
 		request.bench.spin_ns = 50000;
 	clock_calibrate();
-	return measure(verb, &request);
+	return finish(measure(verb, &request));
 }

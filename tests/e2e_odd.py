@@ -5,6 +5,7 @@ Usage: e2e_odd.py BUILD-DIRECTORY [TEST]...
 """
 
 import json
+import os
 import re
 import subprocess
 
@@ -104,6 +105,26 @@ def top_without_a_terminal_names_commands_that_there_are(bus):
         same(bus.run(*command.split(), "--count", "1").returncode, 0, command)
 
 
+def bench_names_what_is_wrong(bus):
+    bench = os.path.join(os.path.dirname(bus.tools), "bench", "ringbus-bench")
+    if not os.path.exists(bench):
+        return
+    for words, said in (
+        ((), "ringbus-bench: expected a verb"),
+        (("x",), 'ringbus-bench: there is no verb "x"'),
+        (("--size", "8", "rtt"), "ringbus-bench: the verb comes first"),
+        (("rtt", "--json", "x"), 'ringbus-bench: too much: "x"'),
+        (("rtt", "--nonsense"), "%s: unrecognized option '--nonsense'" % bench),
+    ):
+        refused(bus, (bench,) + words, said)
+    for words in ("--help", "--list"):
+        with open("/dev/full", "wb") as full:
+            result = bus.run(bench, words, stdout=full)
+        same((result.returncode, b"No space left" in result.stderr), (1, True), words)
+        closed = bus.run("sh", "-c", 'exec "$0" "$1" >&-', bench, words)
+        same((closed.returncode, b"Bad file descriptor" in closed.stderr), (1, True), words)
+
+
 main((
     a_wrong_option_is_named_wherever_it_stands,
     an_empty_name_is_no_directory,
@@ -111,4 +132,5 @@ main((
     contact_waits_for_the_owner_of_a_slot,
     names_in_messages_cannot_move_the_cursor,
     top_without_a_terminal_names_commands_that_there_are,
+    bench_names_what_is_wrong,
 ))
