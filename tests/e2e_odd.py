@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 
-from cli_bus import LIMIT, main
+from cli_bus import LIMIT, SOURCE, main
 
 PIPE = subprocess.PIPE
 
@@ -125,6 +125,15 @@ def bench_names_what_is_wrong(bus):
         same((closed.returncode, b"Bad file descriptor" in closed.stderr), (1, True), words)
 
 
+def quickstart_refuses_an_empty_text_at_once(bus):
+    empty = os.path.join(bus.work, "empty")
+    with open(empty, "wb"):
+        pass
+    result = bus.run("sh", os.path.join(SOURCE, "tools", "quickstart.sh"), empty)
+    same((result.returncode, result.stdout), (1, b""), result)
+    same(result.stderr.decode(), "quickstart: %s is empty, so there is nothing to send line by line\n" % empty)
+
+
 main((
     a_wrong_option_is_named_wherever_it_stands,
     an_empty_name_is_no_directory,
@@ -133,4 +142,5 @@ main((
     names_in_messages_cannot_move_the_cursor,
     top_without_a_terminal_names_commands_that_there_are,
     bench_names_what_is_wrong,
+    quickstart_refuses_an_empty_text_at_once,
 ))

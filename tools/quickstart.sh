@@ -29,6 +29,7 @@ text=${1-/var/lib/dpkg/status}
 if [ ! -f "$text" ] || [ ! -r "$text" ]; then
 	fail "cannot read the text file $text"
 fi
+[ -s "$text" ] || fail "$text is empty, so there is nothing to send line by line"
 text=$(readlink -f -- "$text")
 cd -- "$(dirname -- "$0")/.."
 source=$(pwd)
@@ -36,7 +37,7 @@ build=$source/build-quickstart
 
 # ---- everything that is started or made, and its end
 
-pids=
+pids= # of those that nobody has waited for yet
 work=
 shm=
 cleanup() {
@@ -52,6 +53,19 @@ cleanup() {
 	[ -z "$shm" ] || rm -rf -- "$shm"
 	exit "$status"
 }
+
+# Waits for a process and forgets it: its number may soon be that of a stranger.
+reap() {
+	ended=0
+	wait "$1" || ended=$?
+	others=
+	for pid in $pids; do
+		[ "$pid" = "$1" ] || others="$others $pid"
+	done
+	pids=$others
+	return "$ended"
+}
+
 trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
@@ -92,7 +106,7 @@ s.bind(("127.0.0.1", 0))
 print(s.getsockname()[1])')
 export RINGBUS_DIR RINGBUS_PORT
 
-# Waits until "$@" succeeds; fails when the process $1 ends first or after 10 seconds.
+# Waits for $1, which is there when the rest of "$@" succeeds; fails after 10 seconds.
 until_true() {
 	what=$1
 	shift
@@ -106,7 +120,7 @@ until_true() {
 
 # Waits for a subscriber and compares what it got.
 finish() {
-	wait "$1" || fail "the subscriber that wrote $2 ended with status $?"
+	reap "$1" || fail "the subscriber that wrote $2 ended with status $?"
 	cmp -- "$3" "$2" || fail "$2 is not what was sent"
 }
 
@@ -166,9 +180,9 @@ ringbus listen --name asking --count 1 --timeout 60 >"$work/answer" &
 second=$!
 pids="$pids $first $second"
 ringbus contact --wait asked "hello"
-wait "$first" || fail "the one who was asked failed"
+reap "$first" || fail "the one who was asked failed"
 ringbus contact --wait asking "you said: $(cat "$work/question")"
-wait "$second" || fail "no answer came"
+reap "$second" || fail "no answer came"
 [ "$(cat "$work/answer")" = "you said: hello" ] || fail "the answer was wrong"
 cat "$work/answer"
 
@@ -179,9 +193,9 @@ ringbus wait-signal --name calling --timeout 60 >"$work/return" &
 second=$!
 pids="$pids $first $second"
 ringbus signal --wait called
-wait "$first" || fail "the one who was called failed"
+reap "$first" || fail "the one who was called failed"
 ringbus signal --wait calling
-wait "$second" || fail "no signal came back"
+reap "$second" || fail "no signal came back"
 [ "$(cat "$work/call" "$work/return" | tr '\n' ' ')" = "1 1 " ] || fail "the signals were miscounted"
 echo "1 signal went, and 1 came back."
 
@@ -196,7 +210,7 @@ ringbus ls
 step "Its rings: shm-inspect rings"
 shm-inspect rings
 kill "$look"
-wait "$look" || fail "the onlooker ended with status $?"
+reap "$look" || fail "the onlooker ended with status $?"
 
 # ---- a first figure
 
@@ -204,11 +218,10 @@ step "A first latency figure, beside a bare cache line between two processes (64
 "$bench" rtt --transport line,ringbus --size 64 &
 figure=$!
 pids="$pids $figure"
-wait "$figure" || fail "the benchmark failed"
+reap "$figure" || fail "the benchmark failed"
 
 kill "$service"
-wait "$service" || fail "ringbusd ended with status $?"
-pids=
+reap "$service" || fail "ringbusd ended with status $?"
 
 step "Done. Try next"
 echo "  export PATH=$build/tools:\$PATH"
