@@ -256,22 +256,35 @@ static void free_links(struct ringbus_node *node)
 	pool_fini(&node->pool);
 }
 
+/* Takes the election lock, until the control lock goes: there is no service, and none begins
+ * meanwhile. A look would not do: one that begins may adopt the bus while we stand still. */
+static bool leave_elect(const struct control *c)
+{
+	struct flock election = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 1, .l_len = 1};
+
+	return fcntl(c->fd, F_OFD_SETLK, &election) == 0 &&
+	       region_lock_is_current(c->fd, c->region->directory, c->region->port);
+}
+
 /* With nobody on the bus and no service the last one removes its files. */
 static void leave_bus(struct ringbus_node *node)
 {
 	struct region *region = node->region;
-	struct flock service = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 1, .l_len = 1};
 	struct control c;
 
 	if (control_lock(&c, region, node_control_deadline(node)) < 0)
 		return;
 	control_reap_all_held(&c);
-	if (control_busy_slots(region) == 0 && fcntl(c.fd, F_OFD_GETLK, &service) == 0 &&
-	    service.l_type == F_UNLCK) {
-		/* sync CLOSING last leaver: marked before the files go; pairs CLOSING joiner in
-		 * join.c */
-		shm_store_release(&c.control->closing, 1);
-		region_unlink(region);
+	if (control_busy_slots(region) == 0) {
+		KILL_POINT("X_LEAVE_LAST");
+		if (leave_elect(&c)) {
+			KILL_POINT("X_LEAVE_ELECTED");
+			/* sync CLOSING last leaver: marked before the files go; pairs CLOSING
+			 * joiner in join.c */
+			shm_store_release(&c.control->closing, 1);
+			KILL_POINT("X_LEAVE_CLOSING");
+			region_unlink(region);
+		}
 	}
 	control_unlock(&c);
 }

@@ -170,6 +170,7 @@ void region_unlink(struct region *region)
 		return;
 	if (region_names(&d, region->port, "bus", region->dev, region->ino)) {
 		unlink_if(&d, region->port, "bus", region->dev, region->ino);
+		KILL_POINT("X_BUS_UNLINKED");
 		unlink_if(&d, region->port, "live", region->dev, region->live_ino);
 		path_name(name, region->port, "lock");
 		unlinkat(d.fd, name, 0);

@@ -1,8 +1,8 @@
 /* service_bus.c: the region of the bootstrap service, the slots and their owners. Level 5.
  *
- * The election lock (byte 1 of PORT.lock) makes us the only service of these files. While the
- * region is judged and made, the control lock (byte 0) keeps a last leaver from unlinking at the
- * same time.
+ * The election lock (byte 1 of PORT.lock) makes us the only service of these files; a last leaver
+ * takes it before it ends the bus. While the region is judged and made, the control lock (byte 0)
+ * keeps members from changing it at the same time.
  */
 #include "service.h"
 
@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #define BUS_TAKE_TRIES 20
+#define BUS_ELECT_NS (100 * RB_MS) /* a last leaver has the lock for less, unless it is stopped */
 
 static int bus_lock_byte(int fd, off_t byte, short type)
 {
@@ -40,6 +41,17 @@ static int bus_directory(const struct region_spec *spec, char out[REGION_PATH_MA
 	return err < 0 ? err : region_make_directory(out, spec->group);
 }
 
+/* Tries until the deadline. -EAGAIN: not in time. */
+static int bus_lock_by(int fd, off_t byte, uint64_t deadline_ns)
+{
+	const struct timespec moment = {.tv_nsec = RB_MS};
+	int err;
+
+	while ((err = bus_lock_byte(fd, byte, F_WRLCK)) == -EAGAIN && rb_left_ns(deadline_ns) > 0)
+		nanosleep(&moment, NULL);
+	return err;
+}
+
 /* The descriptor with the lock. -EBUSY: there is a service. -EAGAIN: the file was unlinked
  * meanwhile. */
 static int bus_elect(const char *directory, unsigned port)
@@ -50,7 +62,7 @@ static int bus_elect(const char *directory, unsigned port)
 
 	if (fd < 0)
 		return fd;
-	err = bus_lock_byte(fd, 1, F_WRLCK);
+	err = bus_lock_by(fd, 1, rb_deadline_ns(BUS_ELECT_NS));
 	if (err == 0 && !region_lock_is_current(fd, directory, port))
 		err = -EAGAIN;
 	else if (err == -EAGAIN)
@@ -65,6 +77,11 @@ static int bus_elect(const char *directory, unsigned port)
 		pid = (unsigned)shm_load_relaxed(&region->control->service_pid);
 		region_put(region);
 	}
+	if (pid == 0)
+		return rb_fail(err,
+			       "the bus on port %u in %s has a service that begins or ends, or its "
+			       "last member ends it; try again",
+			       port, directory);
 	return rb_fail(err,
 		       "the bus on port %u in %s has a service already (process %u); end that "
 		       "first",
@@ -72,23 +89,18 @@ static int bus_elect(const char *directory, unsigned port)
 }
 
 /* The control lock by hand: there may be no readable region yet. A holder that is stopped lives:
- * the bus is adopted. */
+ * the bus is adopted if there is one. */
 static int bus_hold_control(const char *directory, unsigned port)
 {
-	const struct timespec moment = {.tv_nsec = RB_MS};
-	uint64_t deadline = rb_deadline_ns(SERVICE_CONTROL_NS);
-	int fd = region_open_lock(directory, port, true);
+	int fd = region_open_lock(directory, port, true), err;
 
 	if (fd < 0)
 		return fd;
-	while (bus_lock_byte(fd, 0, F_WRLCK) == -EAGAIN) {
-		if (rb_left_ns(deadline) == 0) {
-			close(fd);
-			return -ETIMEDOUT;
-		}
-		nanosleep(&moment, NULL);
-	}
-	return fd;
+	err = bus_lock_by(fd, 0, rb_deadline_ns(SERVICE_CONTROL_NS));
+	if (err == 0)
+		return fd;
+	close(fd);
+	return err == -EAGAIN ? -ETIMEDOUT : err;
 }
 
 /* ---- the region ---- */
@@ -145,6 +157,15 @@ static void bus_compare(const struct region *region, const struct region_spec *s
 		       (unsigned long long)has->pool_bytes);
 }
 
+/* Without the control lock a living bus is adopted, but none is made or replaced. */
+static int bus_is_held(unsigned port)
+{
+	return rb_fail(-ETIMEDOUT,
+		       "the bus on port %u is ending or is there no more, and a process that is "
+		       "stopped holds its control lock; continue or end that",
+		       port);
+}
+
 /* Adopts the region if it lives, else makes a new one. */
 static int bus_settle(struct ringbus_service *s, const struct region_spec *spec, bool control_held)
 {
@@ -158,7 +179,7 @@ static int bus_settle(struct ringbus_service *s, const struct region_spec *spec,
 		bool closing = shm_load_acquire(&region->control->closing) != 0;
 
 		region->serving = true; /* we judge who lives */
-		if (!control_held || (!closing && bus_is_lived_in(region))) {
+		if (!closing && (!control_held || bus_is_lived_in(region))) {
 			s->region = region;
 			bus_compare(region, spec);
 			return 0;
@@ -176,6 +197,8 @@ static int bus_settle(struct ringbus_service *s, const struct region_spec *spec,
 	} else {
 		return err;
 	}
+	if (!control_held)
+		return bus_is_held(spec->port);
 	err = region_create(&s->region, spec, replace);
 	if (err == 0)
 		s->region->serving = true;
@@ -228,7 +251,9 @@ int bus_take(struct ringbus_service *s, const struct ringbus_service_options *op
 		if (control >= 0)
 			close(control);
 		if (err < 0) {
-			region_discard_lock(directory, s->port);
+			/* Of a file that has lost its name we are not the only one elected. */
+			if (region_lock_is_current(s->election_fd, directory, s->port))
+				region_discard_lock(directory, s->port);
 			close(s->election_fd);
 			s->election_fd = -1;
 		}

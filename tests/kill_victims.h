@@ -483,13 +483,27 @@ static void die_granting(void)
 	node_close(keeper);
 }
 
-/* The service of an empty bus dies between the mark on the bus and the removal of its files. */
-static void die_closing(void)
+/* Who was to end the bus is dead: no bus, then one that is whole. */
+static void anew(void)
 {
 	struct ringbus_node_options o = {.size = sizeof(o), .port = bus_port()};
+	bool unlinked = strcmp(target, "X_BUS_UNLINKED") == 0;
 	struct ringbus_node *keeper = NULL;
 	struct ringbus_event *event;
 	char path[128];
+
+	if (flag_get(GONE_ON) == 0)
+		assert_int_equal(access(bus_path(path), F_OK), unlinked ? -1 : 0);
+	fails(ringbus_node_open(&keeper, &o), -ECONNREFUSED);
+	bus_serve(&geometry);
+	keeper = keeper_open(&event);
+	all_is_well(keeper, event);
+	node_close(keeper);
+}
+
+/* The service of an empty bus dies between the mark on the bus and the removal of its files. */
+static void die_closing(void)
+{
 	pid_t pid;
 
 	bus_stop();
@@ -497,13 +511,33 @@ static void die_closing(void)
 	while (!child_ended(pid))
 		pause_briefly();
 	victim_ended(pid);
-	if (flag_get(GONE_ON) == 0)
-		assert_int_equal(access(bus_path(path), F_OK), 0);
-	fails(ringbus_node_open(&keeper, &o), -ECONNREFUSED);
-	bus_serve(&geometry);
-	keeper = keeper_open(&event);
-	all_is_well(keeper, event);
-	node_close(keeper);
+	anew();
+}
+
+/* ---- the last of a bus ---- */
+
+static void last(uint64_t unused)
+{
+	struct ringbus_node *node = child_node(NULL);
+
+	flag_set(READY, 1);
+	flag_wait(MET, 1);
+	shm_hooks = &hooks;
+	ringbus_node_close(node);
+	shm_hooks = NULL;
+	flag_set(GONE_ON, 1);
+}
+
+/* Dies while it ends a bus that has no service. */
+static void die_leaving(void)
+{
+	pid_t pid = child_start(last, 0);
+
+	flag_wait(READY, 1);
+	bus_stop();
+	flag_set(MET, 1);
+	victim_ended(pid);
+	anew();
 }
 
 #endif

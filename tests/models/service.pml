@@ -8,8 +8,11 @@
  * control lock, takes grants back, reaps, and ends the bus when it is empty (control lock, no busy slot, closing := 1, bus and lock
  * file unlinked). Two clients: open the region, are granted a slot by a service of that very region, CAS JOINING,
  * look at `closing` and at the name, become LIVE or give the slot up; leave: LEFT, control lock, reap, and the last
- * one without a service ends the bus in the same way. KS services and KC clients are killed at any step.
+ * one that can take the election lock ends the bus in the same way. KS services and KC clients are killed at any step.
  * Each step is one call or one access.
+ *
+ * The control lock is not to be had in time if its holder is stopped: a service then adopts a bus that is not closing, or
+ * gives up and takes its lock file away if there is no bus. The last leaver takes the election lock before it ends a bus.
  *
  * Properties: two living nodes are in one region, the one that has the name; whoever serves serves the files that have the
  * names, alone; a region that is being closed is served to nobody; who is granted a slot by a living service is not
@@ -19,16 +22,21 @@
  * holds: -DKS=0 -DKC=1
  * fails: -DNOELECT
  * fails: -DNOCURRENT
- * fails: -DNOCONTROL
  * fails: -DNOCLOSING
  * fails: -DNOLIVED
  * fails: -DBUSYEARLY
  * fails: -DLEAVERBLIND
+ * fails: -DLEAVERLOOKS
+ * fails: -DADOPTHELD
  *
- * NOELECT no election lock; NOCURRENT nobody looks whether the lock file still has its name; NOCONTROL the region is judged
- * without the control lock; NOCLOSING a closing region is adopted; NOLIVED a region is replaced without a look who lives
- * in it; BUSYEARLY who ends a bus counts the busy slots before he has the control lock; LEAVERBLIND the last leaver does not
- * look for a service.
+ * NOELECT no election lock; NOCURRENT nobody looks whether the lock file still has its name; NOCLOSING a closing region is
+ * adopted; NOLIVED a region is replaced without a look who lives in it; BUSYEARLY who ends a bus counts the busy slots
+ * before he has the control lock; LEAVERBLIND the last leaver does not look for a service; LEAVERLOOKS it looks, and does not
+ * take the election lock; ADOPTHELD a service without the control lock adopts a closing region too.
+ *
+ * Since the last leaver takes the election lock, spin finds no way on which a service needs the control lock to judge
+ * a region, or the look at the name of its lock file before it takes that away: they stand for files that somebody
+ * deletes by hand.
  */
 #ifndef KS
 #define KS 1
@@ -81,12 +89,15 @@ inline end_bus(r)
 		fi }; \
 	d_step { control[c] = 0; c = 0; i = 0 }
 
+/* the lock file of a service that gives up, if there is no bus */
+#define DISCARD if :: l == lockf -> if :: busf == 0 -> lockf = 0 :: else fi :: else fi
+
 proctype service(byte me)
 {
-	byte l, c, r, i, tries; bit idle;
+	byte l, c, r, i, tries; bit idle, held;
 	{	skip;
 again:		skip;
-		d_step { l = 0; c = 0; r = 0; idle = 0 };
+		d_step { l = 0; c = 0; r = 0; idle = 0; held = 0 };
 		tries++;
 		if
 		:: tries > 2 -> goto out
@@ -105,13 +116,15 @@ again:		skip;
 		:: l == lockf
 		fi;
 #endif
-#ifndef NOCONTROL
 		OPENLOCK(c);
-		atomic { control[c] == 0 -> control[c] = me };
-#endif
+		if
+		:: atomic { control[c] == 0 -> control[c] = me; held = 1 }
+		:: control[c] != 0					/* its holder is stopped */
+		fi;
 #ifndef NOCURRENT
 		if
 		:: l != lockf ->
+			DISCARD;
 			d_step { if :: elect[l] == me -> elect[l] = 0 :: else fi; if :: control[c] == me -> control[c] = 0 :: else fi };
 			goto again
 		:: l == lockf
@@ -120,13 +133,19 @@ again:		skip;
 		r = busf;
 		if
 #ifdef NOCLOSING
-		:: r != 0 && (ALIVE(r, 0) || ALIVE(r, 1) || closing[r])
+		:: r != 0 && (!held || ALIVE(r, 0) || ALIVE(r, 1) || closing[r])
 #elif defined(NOLIVED)
-		:: r != 0 && false
+		:: r != 0 && !closing[r] && !held
+#elif defined(ADOPTHELD)
+		:: r != 0 && (!held || (!closing[r] && (ALIVE(r, 0) || ALIVE(r, 1))))
 #else
-		:: r != 0 && !closing[r] && (ALIVE(r, 0) || ALIVE(r, 1))
+		:: r != 0 && !closing[r] && (!held || ALIVE(r, 0) || ALIVE(r, 1))
 #endif
-		:: else -> d_step { regions++; assert(regions < NR); r = regions; busf = r }
+		:: else ->
+			if
+			:: held -> d_step { regions++; assert(regions < NR); r = regions; busf = r }
+			:: !held -> DISCARD; elect[l] = 0; goto out
+			fi
 		fi;
 		d_step { if :: c != 0 && control[c] == me -> control[c] = 0 :: else fi; c = 0 };
 		d_step { assert(serves[3 - me] == 0); serves[me] = r };
@@ -228,12 +247,18 @@ again:		skip;
 		if
 #ifdef LEAVERBLIND
 		:: last -> end_bus(r)
-#else
+#elif defined(LEAVERLOOKS)
 		:: last && elect[c] == 0 -> end_bus(r)
+#else
+		:: atomic { last && elect[c] == 0 -> elect[c] = x };
+			if
+			:: c == lockf -> end_bus(r)
+			:: else
+			fi
 #endif
 		:: else
 		fi;
-		d_step { control[c] = 0; c = 0 };
+		d_step { control[c] = 0; if :: elect[c] == x -> elect[c] = 0 :: else fi; c = 0 };
 out:		skip
 	} unless { ckill[me] -> goto fin };
 fin:	skip;
@@ -242,7 +267,7 @@ fin:	skip;
 		asks[me] = 0;
 		i = 0;
 		do
-		:: i < NL -> if :: control[i] == x -> control[i] = 0 :: else fi; i++
+		:: i < NL -> if :: elect[i] == x -> elect[i] = 0 :: else fi; if :: control[i] == x -> control[i] = 0 :: else fi; i++
 		:: else -> break
 		od;
 		i = 0 }
