@@ -44,6 +44,8 @@ void control_mark_dead(struct region *region, uint32_t slot, uint64_t word);
 /* Frees all slots that are DEAD or LEFT: borrow bits, events, extents; FREE last. Takes the lock. 0
  * or -ETIMEDOUT. */
 int control_reap(struct region *region, uint64_t deadline_ns);
+/* The same with the lock held. Returns how many slots it freed. */
+int control_reap_held(struct control *c);
 /* A receiver has read all that the last owner of a slot had sent: gives its pool back if the slot
  * is free and nobody else has something of it. Or not, if the lock is not to be had in time. */
 void control_reclaim_read(struct region *region, uint32_t slot, uint64_t deadline_ns);

@@ -11,8 +11,6 @@ void control_intend(struct control *c, enum control_op op, uint32_t slot, uint32
 void control_event_settle(struct control *c, uint32_t index);
 /* Takes a slot out of every event: bits, ownership. */
 void control_event_forget_slot(struct control *c, uint32_t slot);
-/* control_reap() with the lock held. Returns how many slots it freed. */
-int control_reap_held(struct control *c);
 
 /* Gives the memory back that a slot which is about to be FREE does not need: see reclaim.c. died:
  * its owner did not leave. */

@@ -155,6 +155,7 @@ int ringbus_service_open(struct ringbus_service **service,
 		return rb_fail(-ENOMEM, "out of memory");
 	s->port = (unsigned)err;
 	s->linger_ns = o.linger_ns;
+	s->tidy_ns = UINT64_MAX;
 	s->pid = (uint32_t)getpid();
 	s->election_fd = s->epoll_fd = s->stop_fd = s->listen_fd = s->reserve_fd = -1;
 	for (uint32_t i = 0; i < LAYOUT_NODES_MAX; i++)
@@ -235,6 +236,20 @@ static bool service_event(struct ringbus_service *s, uint64_t tag, uint32_t even
 	return false;
 }
 
+/* Whether to stop. Deaths come first: a grant may have to wait for the control lock. */
+static bool service_events(struct ringbus_service *s, const struct epoll_event *events, int n)
+{
+	bool stop = false;
+
+	for (int i = 0; i < n; i++)
+		if (events[i].data.u64 >> 32 == TAG_SLOT)
+			service_event(s, events[i].data.u64, events[i].events);
+	for (int i = 0; i < n; i++)
+		if (events[i].data.u64 >> 32 != TAG_SLOT)
+			stop |= service_event(s, events[i].data.u64, events[i].events);
+	return stop;
+}
+
 /* Ends the bus if it was empty long enough. 1: ended. */
 static int service_end(struct ringbus_service *s)
 {
@@ -259,6 +274,11 @@ static int service_turn(struct ringbus_service *s, uint64_t *wait_ns)
 		s->scan_ns = now + SERVICE_SCAN_NS;
 		busy = bus_busy(s);
 	}
+	if (now >= s->tidy_ns) {
+		bus_tidy(s, now);
+		busy = bus_busy(s);
+	}
+	next = rb_min(next, s->tidy_ns);
 	if (busy > 0 || unproven > 0)
 		s->empty_ns = 0;
 	else if (s->empty_ns == 0)
@@ -299,8 +319,7 @@ int ringbus_service_run(struct ringbus_service *s)
 				       : (int)(rb_min(wait, 3600 * RB_SECOND) / RB_MS + 1));
 		if (n < 0 && errno != EINTR)
 			return rb_fail(-errno, "epoll_wait failed: %s", strerrordesc_np(errno));
-		for (int i = 0; i < n; i++)
-			stop |= service_event(s, events[i].data.u64, events[i].events);
+		stop = service_events(s, events, n);
 	}
 	return 0;
 }

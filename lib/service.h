@@ -17,6 +17,9 @@
 #define SERVICE_CLAIM_NS RB_SECOND	 /* time to take a grant */
 #define SERVICE_SCAN_NS RB_SECOND	 /* between two looks at all slots */
 #define SERVICE_CONTROL_NS RB_SECOND
+#define SERVICE_GRANT_NS (50 * RB_MS)	   /* for the control lock; the client tries again */
+#define SERVICE_TIDY_NS (5 * RB_MS)	   /* in one turn, for the control lock */
+#define SERVICE_TIDY_AGAIN_NS (50 * RB_MS) /* when it was not to be had */
 
 enum conn_state { CONN_NONE, CONN_HELLO, CONN_PROVED, CONN_CLOSING, CONN_GRANTED };
 
@@ -40,6 +43,7 @@ struct service_watch {
 	uint64_t since_ns; /* when we saw it first */
 	int pidfd;	   /* -1: none */
 	bool reported;	   /* as lost */
+	bool untaken;	   /* a grant that is to be taken back */
 };
 
 enum service_tag { TAG_STOP = 1, TAG_LISTEN = 2, TAG_CONN = 3, TAG_SLOT = 4 };
@@ -50,6 +54,8 @@ struct ringbus_service {
 	uint64_t linger_ns;
 	uint64_t empty_ns; /* since when the bus is empty; 0: it is not */
 	uint64_t scan_ns;  /* of the next look at all slots */
+	uint64_t tidy_ns;  /* of the next try to free slots; UINT64_MAX: none is to be freed */
+	uint64_t held_ns;  /* until then nobody waits for the control lock: it was not to be had */
 	bool ended;	   /* its files are unlinked, by us or by others */
 	int election_fd;
 	int epoll_fd;
@@ -72,9 +78,13 @@ int service_listen(struct ringbus_service *s);
 
 /* Takes the election, then makes or adopts the region. */
 int bus_take(struct ringbus_service *s, const struct ringbus_service_options *options);
-/* Looks at one slot: watches a new owner, voids a grant that nobody took, buries the dead. */
+/* Looks at one slot: watches a new owner, marks the dead. Takes no lock: what is to be freed is
+ * left to bus_tidy(). */
 void bus_look(struct ringbus_service *s, uint32_t slot, uint64_t now);
 void bus_scan(struct ringbus_service *s, uint64_t now);
+/* Frees what the looks have found, if it is due, under the control lock. Does not wait for a holder
+ * that is stopped: tried again later. */
+void bus_tidy(struct ringbus_service *s, uint64_t now);
 /* The process behind a slot has ended. */
 void bus_owner_ended(struct ringbus_service *s, uint32_t slot, uint64_t now);
 /* Slots that are not free. Of a bus whose files were deleted: none if nobody alive is in one, since

@@ -286,6 +286,7 @@ static void bus_watch(struct ringbus_service *s, uint32_t slot, uint64_t word, u
 
 	if (same) {
 		w->word = word;
+		w->untaken = false;
 		w->since_ns = now;
 		return;
 	}
@@ -300,23 +301,58 @@ static void bus_watch(struct ringbus_service *s, uint32_t slot, uint64_t word, u
 	}
 }
 
-/* Takes a grant back: not taken in time, or its process is gone. */
-static void bus_void(struct ringbus_service *s, uint32_t slot, uint64_t word)
+/* There is something for bus_tidy(): in this turn, unless a try has just failed. */
+static void bus_untidy(struct ringbus_service *s)
+{
+	if (s->tidy_ns == UINT64_MAX)
+		s->tidy_ns = 0;
+}
+
+/* Marks and tells at once: neither needs the control lock. */
+static void bus_bury(struct ringbus_service *s, uint32_t slot, uint64_t word)
+{
+	struct service_watch *w = &s->watches[slot];
+
+	control_mark_dead(s->region, slot, word);
+	bus_unwatch(w);
+	w->word = slot_word(slot_generation(word), slot_pid(word), SLOT_DEAD);
+	bus_untidy(s);
+	rb_log(5, "process %u (slot %u) died", slot_pid(word), slot);
+}
+
+/* Whoever marked this slot may have died before he told of it: told once more. */
+static void bus_ended(struct ringbus_service *s, uint32_t slot, uint64_t word)
+{
+	struct service_watch *w = &s->watches[slot];
+
+	bus_untidy(s);
+	if (w->word == word)
+		return;
+	bus_unwatch(w);
+	w->word = word;
+	control_announce(s->region);
+}
+
+void bus_tidy(struct ringbus_service *s, uint64_t now)
 {
 	struct control control;
 
-	if (control_lock(&control, s->region, rb_deadline_ns(SERVICE_CONTROL_NS / 4)) < 0)
-		return; /* tried again at the next scan */
-	control_void_grant(&control, slot, word);
+	if (now < s->tidy_ns)
+		return;
+	if (control_lock(&control, s->region, rb_deadline_ns(SERVICE_TIDY_NS)) < 0) {
+		s->tidy_ns = rb_now_ns() + SERVICE_TIDY_AGAIN_NS;
+		return;
+	}
+	s->tidy_ns = UINT64_MAX;
+	for (uint32_t i = 0; i < s->region->g.nodes; i++) {
+		if (!s->watches[i].untaken)
+			continue;
+		s->watches[i].untaken = false;
+		control_void_grant(&control, i, s->watches[i].word);
+		rb_log(6, "grant of slot %u taken back", i);
+	}
+	control_reap_held(&control);
 	control_unlock(&control);
-	rb_log(6, "grant of slot %u taken back", slot);
-}
-
-static void bus_bury(struct ringbus_service *s, uint32_t slot, uint64_t word)
-{
-	control_mark_dead(s->region, slot, word);
-	control_reap(s->region, rb_deadline_ns(SERVICE_CONTROL_NS / 4));
-	rb_log(5, "process %u (slot %u) died; its slot is free", slot_pid(word), slot);
 }
 
 static void bus_judge(struct ringbus_service *s, uint32_t slot, uint64_t word, uint64_t now)
@@ -328,8 +364,9 @@ static void bus_judge(struct ringbus_service *s, uint32_t slot, uint64_t word, u
 		return;
 	life = peer_check(s->region, slot, word);
 	if (slot_state(word) == SLOT_GRANTED) {
-		if (life == PEER_DEAD || now - w->since_ns >= SERVICE_CLAIM_NS)
-			bus_void(s, slot, word);
+		w->untaken = life == PEER_DEAD || now - w->since_ns >= SERVICE_CLAIM_NS;
+		if (w->untaken)
+			bus_untidy(s);
 	} else if (life == PEER_DEAD) {
 		bus_bury(s, slot, word);
 	} else if (life == PEER_LOST && !w->reported) {
@@ -359,8 +396,7 @@ void bus_look(struct ringbus_service *s, uint32_t slot, uint64_t now)
 		break;
 	case SLOT_LEFT:
 	case SLOT_DEAD:
-		bus_unwatch(w);
-		control_reap(s->region, rb_deadline_ns(SERVICE_CONTROL_NS / 4));
+		bus_ended(s, slot, word);
 		break;
 	default:
 		bus_unwatch(w);

@@ -187,8 +187,11 @@ static int conn_grant(struct ringbus_service *s, struct service_conn *c,
 		      const struct peer_identity *id)
 {
 	struct control control;
-	int err = control_lock(&control, s->region, rb_deadline_ns(SERVICE_CONTROL_NS / 4));
+	bool held = rb_now_ns() < s->held_ns;
+	int err = control_lock(&control, s->region, held ? 0 : rb_deadline_ns(SERVICE_GRANT_NS));
 
+	if (err == -ETIMEDOUT && !held)
+		s->held_ns = rb_deadline_ns(SERVICE_GRANT_NS);
 	if (err < 0)
 		return err;
 	err = control_grant(&control, id, &c->slot, &c->generation);

@@ -93,6 +93,61 @@ static void the_dead_leave_their_slots(void **state)
 	leave(&r);
 }
 
+static int hold_control(void)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+	int fd = region_open_lock(bus_directory(), bus_port(), false);
+
+	assert_true(fd >= 0);
+	while (fcntl(fd, F_OFD_SETLK, &lock) < 0)
+		pause_briefly();
+	return fd;
+}
+
+static unsigned in_state(const struct region *region, enum slot_state state)
+{
+	unsigned n = 0;
+
+	for (uint32_t i = 0; i < region->g.nodes; i++)
+		/* sync SLOT reader: none; a look by a test */
+		n += slot_state(shm_load_acquire(&region->bells[i].slot)) == state;
+	return n;
+}
+
+static void one_of_many(uint64_t unused)
+{
+	struct join_result r;
+
+	child_ok(try_join(&r, 20 * RB_SECOND, false));
+	flag_add(2, 1);
+	flag_wait(1, 1);
+}
+
+static void nobody_waits_for_a_stopped_lock_holder_to_hear_of_many_deaths(void **state)
+{
+	enum { MANY = 24 };
+	struct join_result r = join();
+	pid_t children[MANY];
+	uint64_t begin;
+	int lock;
+
+	for (unsigned i = 0; i < MANY; i++)
+		children[i] = child_start(one_of_many, 0);
+	flag_wait(2, MANY);
+	lock = hold_control();
+	begin = harness_now_ns();
+	for (unsigned i = 0; i < MANY; i++)
+		child_kill(children[i]);
+	while (in_state(r.region, SLOT_DEAD) < MANY)
+		pause_briefly();
+	/* 250 ms each once; now a few in all */
+	assert_true(harness_now_ns() - begin < 3 * HARNESS_SECOND);
+	close(lock);
+	while (in_state(r.region, SLOT_FREE) < r.region->g.nodes - 1)
+		pause_briefly();
+	leave(&r);
+}
+
 static void a_full_bus_is_eusers(void **state)
 {
 	struct bus_spec two = {.nodes = 2};
@@ -303,6 +358,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(a_killed_service_is_followed_by_one_that_adopts),
 	BUS_TEST(a_dead_bus_is_replaced),
 	BUS_TEST(the_dead_leave_their_slots),
+	BUS_TEST(nobody_waits_for_a_stopped_lock_holder_to_hear_of_many_deaths),
 	BARE_TEST(a_full_bus_is_eusers),
 	BARE_TEST(a_service_may_live_in_the_process_of_a_node),
 	BARE_TEST(a_service_ends_when_the_bus_was_empty_for_its_time),
