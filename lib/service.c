@@ -53,6 +53,9 @@ static void services_fork_child(void)
 		for (uint32_t i = 0; i < SERVICE_CONNECTIONS; i++)
 			if (s->conns[i].state != CONN_NONE)
 				close(s->conns[i].fd);
+		for (uint32_t i = 0; i < LAYOUT_NODES_MAX; i++)
+			if (s->watches[i].pidfd >= 0)
+				close(s->watches[i].pidfd);
 	}
 	services = NULL;
 	pthread_mutex_init(&services_mutex, NULL);
@@ -119,6 +122,7 @@ static int service_set_up(struct ringbus_service *s, const struct ringbus_servic
 	if (options->listen_fd <= 0)
 		return service_listen(s);
 	s->listen_fd = options->listen_fd;
+	s->listen_given = true;
 	return service_poll_add(s, s->listen_fd, EPOLLIN, service_tag(TAG_LISTEN, 0));
 }
 
@@ -250,16 +254,20 @@ static bool service_events(struct ringbus_service *s, const struct epoll_event *
 	return stop;
 }
 
-/* Ends the bus if it was empty long enough. 1: ended. */
+/* Ends the bus if it was empty long enough. 1: ended. A listener that was handed over stays: others
+ * listen with it still, so whoever connects now waits for the next service, and we could not listen
+ * anew. */
 static int service_end(struct ringbus_service *s)
 {
-	close(s->listen_fd);
-	s->listen_fd = -1;
+	if (!s->listen_given) {
+		close(s->listen_fd);
+		s->listen_fd = -1;
+	}
 	conn_close_all(s);
 	if (bus_end(s))
 		return 1;
 	s->empty_ns = 0;
-	return service_listen(s);
+	return s->listen_given ? 0 : service_listen(s);
 }
 
 /* What is due; *wait_ns: until something else is. 1: the bus has ended. */

@@ -61,6 +61,7 @@ struct ringbus_service {
 	int epoll_fd;
 	int stop_fd;
 	int listen_fd;
+	bool listen_given; /* the listener is a service manager's, which keeps it open */
 	int reserve_fd; /* given up for a moment to refuse a connection when descriptors run out */
 	uint32_t pid;	/* of the process that opened it */
 	struct service_conn conns[SERVICE_CONNECTIONS];
@@ -98,8 +99,8 @@ void bus_leave(struct ringbus_service *s);
 
 void conn_accept(struct ringbus_service *s);
 void conn_event(struct ringbus_service *s, uint32_t index, uint32_t events);
-/* Drops those that took too long. Returns how many are still at it; *next_ns: when the first of
- * them is to be dropped. */
+/* Drops those that took too long; *next_ns: when the next of them is to be dropped. Returns how
+ * many that have named the region are still at it. */
 unsigned conn_expire(struct ringbus_service *s, uint64_t now, uint64_t *next_ns);
 /* Whether the owner of a slot keeps its connection to us. */
 bool conn_of_slot(const struct ringbus_service *s, uint32_t slot, uint32_t generation);

@@ -273,7 +273,8 @@ unsigned conn_expire(struct ringbus_service *s, uint64_t now, uint64_t *next_ns)
 			conn_close(s, c);
 			continue;
 		}
-		left++;
+		/* A stranger, who has not named the region, keeps no bus from its end. */
+		left += c->state == CONN_PROVED;
 		*next_ns = rb_min(*next_ns, c->opened_ns + SERVICE_PROVE_NS);
 	}
 	return left;
