@@ -372,14 +372,23 @@ bool region_is_current(const struct region *region)
 
 /* ---- open ---- */
 
-void region_boot_id(char out[40])
+int region_boot_id(char out[40])
 {
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? 0 : read(fd, out, 36);
+	static const char path[] = "/proc/sys/kernel/random/boot_id";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, out, 36);
+	int err = n < 0 ? errno : EINVAL;
+	bool told = err == EMFILE || err == ENFILE || err == ENOMEM;
 
-	out[n > 0 ? n : 0] = 0;
 	if (fd >= 0)
 		close(fd);
+	if (n <= 0)
+		return rb_fail(told ? -err : -EACCES,
+			       "cannot read %s: %s; without it a bus of an earlier boot cannot be "
+			       "told from a living one",
+			       path, strerrordesc_np(err));
+	out[n] = 0;
+	return 0;
 }
 
 static int region_read_header(const struct region *r, struct layout_header *header,
@@ -405,7 +414,9 @@ static int region_read_header(const struct region *r, struct layout_header *head
 			       "%s/%u.bus: %s; end its processes and start ringbusd again, which "
 			       "replaces it",
 			       r->directory, r->port, why);
-	region_boot_id(boot_id);
+	err = region_boot_id(boot_id);
+	if (err < 0)
+		return err;
 	if (strcmp(boot_id, header->boot_id) != 0)
 		return rb_fail(-ENOENT,
 			       "%s/%u.bus is of an earlier boot; start ringbusd, which replaces it",

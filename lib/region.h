@@ -93,8 +93,9 @@ int region_make_directory(const char *directory, const char *group);
 int region_open_lock(const char *directory, unsigned port, bool create);
 /* Whether the descriptor is still the file that PORT.lock names. */
 bool region_lock_is_current(int fd, const char *directory, unsigned port);
-/* Pids that hold live locks of a bus whose layout we cannot read: fills up to capacity (-1:
- * unseen), returns how many. */
+/* Pids that hold live locks of a bus that is there and cannot be opened, of another layout or, as
+ * it says, of an earlier boot: fills up to capacity (-1: unseen), returns how many. Fails if that
+ * cannot be told. */
 int region_live_pids(const char *directory, unsigned port, int32_t *pids, size_t capacity);
 
 /* Unlinks PORT.lock if there is no PORT.bus. Caller holds the election lock on it. */

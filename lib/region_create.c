@@ -78,7 +78,9 @@ static int create_fill(struct region *r, struct layout_header *header)
 
 	if (err < 0)
 		return err;
-	region_boot_id(boot_id);
+	err = region_boot_id(boot_id);
+	if (err < 0)
+		return err;
 	err = region_allocate(r, 0, r->g.fixed_bytes);
 	if (err < 0)
 		return err;
@@ -181,16 +183,24 @@ void region_unlink(struct region *region)
 		rmdir(own); /* fails, as it should, while another bus is in there */
 }
 
+/* Whether there is none for sure. */
+static bool bus_is_missing(const struct path_directory *d, unsigned port)
+{
+	char bus[32];
+
+	path_name(bus, port, "bus");
+	return faccessat(d->fd, bus, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+}
+
 void region_discard_lock(const char *directory, unsigned port)
 {
 	struct path_directory d;
-	char bus[32], lock[32];
+	char lock[32];
 
 	if (path_directory_open(&d, directory) < 0)
 		return;
-	path_name(bus, port, "bus");
 	path_name(lock, port, "lock");
-	if (faccessat(d.fd, bus, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+	if (bus_is_missing(&d, port))
 		unlinkat(d.fd, lock, 0);
 	path_directory_close(&d);
 }
@@ -267,27 +277,30 @@ int region_live_pids(const char *directory, unsigned port, int32_t *pids, size_t
 	struct stat st;
 	int path, fd, found = 0;
 
-	if (path_directory_open(&d, directory) < 0)
-		return 0;
-	path = path_file_find(&d, port, "live", &st);
+	path = path_directory_open(&d, directory);
+	if (path < 0)
+		return path == -ENOENT ? 0 : path;
+	path = bus_is_missing(&d, port) ? -ENOENT : path_file_find(&d, port, "live", &st);
 	path_directory_close(&d);
 	if (path < 0)
-		return 0;
+		return path == -ENOENT ? 0 : path;
 	fd = path_file_reopen(path);
 	close(path);
-	for (unsigned slot = 0; fd >= 0 && slot < LAYOUT_NODES_MAX; slot++) {
+	if (fd < 0)
+		return fd;
+	for (unsigned slot = 0; slot < LAYOUT_NODES_MAX; slot++) {
 		struct flock lock = {.l_type = F_WRLCK,
 				     .l_whence = SEEK_SET,
 				     .l_start = slot,
 				     .l_len = 1};
+		bool told = fcntl(fd, F_OFD_GETLK, &lock) == 0;
 
-		if (fcntl(fd, F_OFD_GETLK, &lock) < 0 || lock.l_type == F_UNLCK)
+		if (told && lock.l_type == F_UNLCK)
 			continue;
 		if ((size_t)found < capacity)
-			pids[found] = lock.l_pid > 0 ? lock.l_pid : -1;
+			pids[found] = told && lock.l_pid > 0 ? lock.l_pid : -1;
 		found++;
 	}
-	if (fd >= 0)
-		close(fd);
+	close(fd);
 	return found;
 }

@@ -12,6 +12,7 @@ int region_register(struct region *r, const struct layout_header *header);
 /* Whether the file PORT.kind is this one. */
 bool region_names(const struct path_directory *d, unsigned port, const char *kind, dev_t dev,
 		  ino_t ino);
-void region_boot_id(char out[40]);
+/* -EACCES: it cannot be read; -EMFILE, -ENFILE, -ENOMEM. */
+int region_boot_id(char out[40]);
 
 #endif

@@ -123,7 +123,8 @@ static bool bus_is_lived_in(struct region *region)
 	return false;
 }
 
-/* Another layout: its owners cannot be read, but their live locks can be counted. */
+/* Another layout, or another boot: its owners cannot be read, but their live locks can be counted.
+ */
 static int bus_foreign(const char *directory, unsigned port)
 {
 	int32_t pids[8];
@@ -131,8 +132,8 @@ static int bus_foreign(const char *directory, unsigned port)
 	int n = region_live_pids(directory, port, pids, rb_array_size(pids));
 	size_t at = 0;
 
-	if (n == 0)
-		return 0;
+	if (n <= 0)
+		return n;
 	for (int i = 0; i < n && i < (int)rb_array_size(pids); i++)
 		at += (size_t)snprintf(list + at, sizeof(list) - at, "%s%d", i ? ", " : "",
 				       pids[i]);
@@ -186,13 +187,14 @@ static int bus_settle(struct ringbus_service *s, const struct region_spec *spec,
 		}
 		region_put(region);
 		replace = true;
-	} else if (err == -ENOENT) {
-		replace = true; /* of an earlier boot, if there is one at all */
-	} else if (err == -EPROTO) {
-		err = control_held ? bus_foreign(spec->directory, spec->port) : err;
+	} else if (err == -ENOENT || (err == -EPROTO && control_held)) {
+		bool none = err == -ENOENT; /* or of an earlier boot */
+
+		err = bus_foreign(spec->directory, spec->port);
 		if (err < 0)
 			return err;
-		rb_log(4, "%s: replaced, nobody uses it", rb_fail_detail());
+		if (!none)
+			rb_log(4, "%s: replaced, nobody uses it", rb_fail_detail());
 		replace = true;
 	} else {
 		return err;

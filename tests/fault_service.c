@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -386,6 +387,52 @@ static void another_layout_is_refused_while_somebody_uses_it(void **state)
 	ok(try_service());
 }
 
+static void an_earlier_boot_is_not_believed_while_somebody_uses_it(void **state)
+{
+	pid_t child = child_start(member, 0);
+	char who[32];
+	int fd;
+
+	flag_wait(0, 1);
+	bus_kill();
+	fd = open(bus_file(), O_WRONLY);
+	assert_int_equal(pwrite(fd, "x", 1, offsetof(struct layout_header, boot_id)), 1);
+	close(fd);
+	fails(try_service(), -EPROTO);
+	snprintf(who, sizeof(who), "%d", (int)child);
+	assert_non_null(strstr(ringbus_error_detail(), "earlier boot"));
+	assert_non_null(strstr(ringbus_error_detail(), who));
+	child_kill(child);
+	ok(try_service());
+}
+
+static void serve_without_boot_id(uint64_t unused)
+{
+	child_check(unshare(CLONE_NEWNS) == 0);
+	child_check(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	child_check(mount("tmpfs", "/proc/sys/kernel/random", "tmpfs", 0, NULL) == 0);
+	child_fails(try_service(), -EACCES);
+	child_check(strstr(ringbus_error_detail(), "boot_id") != NULL);
+}
+
+static void a_service_that_cannot_tell_the_boot_replaces_nothing(void **state)
+{
+	pid_t child;
+	struct stat was, now;
+
+	if (geteuid() != 0)
+		skip();
+	child = child_start(member, 0);
+	flag_wait(0, 1);
+	bus_kill();
+	ok(stat(bus_file(), &was));
+	child_join(child_start(serve_without_boot_id, 0));
+	ok(stat(bus_file(), &now));
+	assert_int_equal(now.st_ino, was.st_ino);
+	child_kill(child);
+	ok(try_service());
+}
+
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(garbage_closes_its_own_connection_only),
 	BUS_TEST(a_hello_with_a_wild_offset_is_refused),
@@ -402,6 +449,8 @@ static const struct CMUnitTest tests[] = {
 	BARE_TEST(strange_files_stop_a_service),
 	BARE_TEST(a_file_of_noise_that_nobody_uses_is_replaced),
 	BUS_TEST(another_layout_is_refused_while_somebody_uses_it),
+	BUS_TEST(an_earlier_boot_is_not_believed_while_somebody_uses_it),
+	BUS_TEST(a_service_that_cannot_tell_the_boot_replaces_nothing),
 };
 
 HARNESS_MAIN("fault_service", tests)
