@@ -160,7 +160,8 @@ struct ringbus_node_options {
 	size_t size;
 	unsigned port;	       /* 0: RINGBUS_PORT in the environment, else 54121 */
 	const char *directory; /* NULL: $RINGBUS_DIR, /run/ringbus, /dev/shm/ringbus-UID, the first
-				  with this port */
+				  with this port. A relative path: of the working directory
+				  at the call */
 	const char *name;      /* optional node name, unique among the living, up to 255 bytes */
 	uint64_t timeout_ns; /* bound of open, close and control calls; 0: 1 s (open with autostart:
 				5 s) */

@@ -253,17 +253,14 @@ static int autostart_result(int fd, unsigned port, const char *path, uint64_t de
 int autostart(unsigned port, const char *directory, uint64_t deadline_ns)
 {
 	const char *linger = secure_getenv("RINGBUS_LINGER");
-	char path[PATH_MAX], number[16], place[PATH_MAX];
-	const char *argv[] = {path,	  "--port", number,    "--directory", place,
+	char path[PATH_MAX], number[16];
+	const char *argv[] = {path,	  "--port", number,    "--directory", directory,
 			      "--linger", NULL,	    "--quiet", NULL};
 	char **envp;
 	int fds[2], err = autostart_find(path);
 
 	if (err < 0)
 		return err;
-	/* The program goes to / : a relative directory is to mean the same there. */
-	if (directory[0] == '/' || !realpath(directory, place))
-		snprintf(place, sizeof(place), "%s", directory);
 	snprintf(number, sizeof(number), "%u", port);
 	argv[6] = linger && *linger ? linger : "10";
 	envp = autostart_environment();

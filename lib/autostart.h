@@ -4,9 +4,10 @@
 
 #include "base.h"
 
-/* Returns 0 once the bus is served, be it by the program or by one that was faster: it may have
- * ended again since. -ENOENT no ringbusd; -EINVAL, -EACCES RINGBUSD names none that can be run;
- * -ETIMEDOUT; -ECONNREFUSED it ended without giving a reason; else its reason. */
+/* directory: an absolute path. Returns 0 once the bus is served, be it by the program or by one
+ * that was faster: it may have ended again since. -ENOENT no ringbusd; -EINVAL, -EACCES RINGBUSD
+ * names none that can be run; -ETIMEDOUT; -ECONNREFUSED it ended without giving a reason; else its
+ * reason. */
 int autostart(unsigned port, const char *directory, uint64_t deadline_ns);
 
 #endif

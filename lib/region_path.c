@@ -22,18 +22,38 @@ void path_private(char out[REGION_PATH_MAX])
 	snprintf(out, REGION_PATH_MAX, "/dev/shm/ringbus-%u", (unsigned)geteuid());
 }
 
+/* What a name means now, it is to mean after a chdir() too. */
+static int path_absolute(char out[REGION_PATH_MAX], const char *named)
+{
+	char here[REGION_PATH_MAX] = "";
+	size_t n;
+
+	if (named[0] != '/' && !getcwd(here, sizeof(here)))
+		return rb_fail(-EINVAL,
+			       "the working directory cannot be told: %s; give an absolute path "
+			       "instead of '%s'",
+			       strerrordesc_np(errno), named);
+	n = strlen(here);
+	if (n + strlen(named) + (n > 1) >= REGION_PATH_MAX)
+		return rb_fail(-EINVAL,
+			       "the directory's path is longer than %d bytes; use a shorter one",
+			       REGION_PATH_MAX - 1);
+	memcpy(out, here, n);
+	if (n > 1)
+		out[n++] = '/';
+	strcpy(out + n, named);
+	return 0;
+}
+
 int path_candidates(char out[PATH_CANDIDATES][REGION_PATH_MAX], const char *directory)
 {
 	const char *named = directory ? directory : secure_getenv("RINGBUS_DIR");
-	int n = 0;
+	int n = 0, err;
 
 	if (named && *named) {
-		if (strlen(named) >= REGION_PATH_MAX)
-			return rb_fail(-EINVAL,
-				       "the directory's path is longer than %d bytes; use a "
-				       "shorter one",
-				       REGION_PATH_MAX - 1);
-		strcpy(out[n++], named);
+		err = path_absolute(out[n++], named);
+		if (err < 0)
+			return err;
 		if (directory)
 			return n;
 	}

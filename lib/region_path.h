@@ -18,7 +18,7 @@ struct path_directory {
 	char path[REGION_PATH_MAX];
 };
 
-/* Directories to search, best first; returns how many. */
+/* Directories to search, as absolute paths, best first; returns how many. -EINVAL. */
 int path_candidates(char out[PATH_CANDIDATES][REGION_PATH_MAX], const char *directory);
 /* /dev/shm/ringbus-UID. */
 void path_private(char out[REGION_PATH_MAX]);
