@@ -413,7 +413,7 @@ struct ringbus_service_options {
 	unsigned port;	       /* 0: RINGBUS_PORT, else 54121 */
 	const char *directory; /* NULL: $RINGBUS_DIR, else /dev/shm/ringbus-UID (made 0700) */
 	const char *group;     /* name or number: 2770/0660 for this group; needs directory or
-				  $RINGBUS_DIR */
+				  $RINGBUS_DIR. One that is 2770 already shares without this */
 	unsigned nodes;	       /* 2 to 256; 0: 64 */
 	unsigned events;       /* 1 to 65535; 0: 1024 */
 	uint64_t ring_bytes;   /* per talking pair, power of two, 4 KiB to 1 GiB; 0: 256 KiB */

@@ -14,7 +14,8 @@
 
 #define LOCK_RETRIES 64
 
-static int create_file(const struct path_directory *d, const char *group)
+/* A file without a name; in a shared directory of its group. */
+static int create_file(const struct path_directory *d)
 {
 	int fd = openat(d->fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
@@ -23,9 +24,9 @@ static int create_file(const struct path_directory *d, const char *group)
 			       "cannot make a file in %s: %s; ringbus needs a tmpfs there", d->path,
 			       strerrordesc_np(errno));
 	fd = path_raise(fd);
-	if (group && fchown(fd, (uid_t)-1, d->gid) < 0) {
-		int err = rb_fail(-EACCES, "cannot give files in %s to group %s: %s", d->path,
-				  group, strerrordesc_np(errno));
+	if (d->shared && fchown(fd, (uid_t)-1, d->gid) < 0) {
+		int err = rb_fail(-EACCES, "cannot give files in %s to group %u: %s", d->path,
+				  (unsigned)d->gid, strerrordesc_np(errno));
 
 		close(fd);
 		return err;
@@ -36,7 +37,7 @@ static int create_file(const struct path_directory *d, const char *group)
 /* Gives the file its name: for a new one fails if it is taken, for a replacement takes it over in
  * one step. */
 static int create_link(const struct path_directory *d, int fd, unsigned port, const char *kind,
-		       const char *group, bool replace)
+		       bool replace)
 {
 	char name[32], fresh[48], proc[40];
 	int err = 0;
@@ -44,7 +45,7 @@ static int create_link(const struct path_directory *d, int fd, unsigned port, co
 	path_name(name, port, kind);
 	snprintf(fresh, sizeof(fresh), ".%s.new", name);
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
-	if (fchmod(fd, group ? 0660 : 0600) < 0)
+	if (fchmod(fd, d->shared ? 0660 : 0600) < 0)
 		return -errno;
 	if (replace)
 		unlinkat(d->fd, fresh, 0);
@@ -105,19 +106,19 @@ static int create_in(struct region **region, const struct path_directory *d,
 				       "two from 4K to 1G, "
 				       "pool bytes 64K to 1T; one is out of range");
 	if (err == 0)
-		err = r->fd = create_file(d, spec->group);
+		err = r->fd = create_file(d);
 	if (err >= 0)
-		err = r->live_fd = create_file(d, spec->group);
+		err = r->live_fd = create_file(d);
 	if (err >= 0)
 		err = create_fill(r, &header);
 	if (err == 0)
 		err = lock = region_open_lock(d->path, spec->port, true);
 	if (err >= 0) {
 		close(lock);
-		err = create_link(d, r->live_fd, spec->port, "live", spec->group, true);
+		err = create_link(d, r->live_fd, spec->port, "live", true);
 	}
 	if (err == 0)
-		err = create_link(d, r->fd, spec->port, "bus", spec->group, replace);
+		err = create_link(d, r->fd, spec->port, "bus", replace);
 	if (err == 0)
 		err = region_register(r, &header);
 	if (err < 0)
@@ -205,25 +206,19 @@ void region_discard_lock(const char *directory, unsigned port)
 	path_directory_close(&d);
 }
 
-/* A new, empty lock file; never over one that is there. */
+/* A new, empty lock file; never over one that is there (-EAGAIN), nor with a mode that is not its
+ * last. */
 static int lock_create(const struct path_directory *d, unsigned port)
 {
-	char name[32];
-	int fd;
+	int fd = create_file(d), err;
 
-	path_name(name, port, "lock");
-	fd = openat(d->fd, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_RDWR | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return errno == EEXIST
-			       ? -EAGAIN
-			       : rb_fail(errno == EPERM || errno == EROFS ? -EACCES : -errno,
-					 "cannot make %s/%s: %s", d->path, name,
-					 strerrordesc_np(errno));
-	if (d->shared && fchmod(fd, 0660) < 0) {
-		close(fd);
-		return rb_fail(-EACCES, "cannot share %s/%s with the group", d->path, name);
-	}
-	return path_raise(fd);
+		return fd;
+	err = create_link(d, fd, port, "lock", false);
+	if (err == 0)
+		return fd;
+	close(fd);
+	return err == -EEXIST ? -EAGAIN : err;
 }
 
 int region_open_lock(const char *directory, unsigned port, bool create)

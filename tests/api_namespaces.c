@@ -398,6 +398,63 @@ static void two_users_of_a_group_share_a_bus_and_others_do_not(void **state)
 	bus_serve(NULL); /* root adopts it, or replaces it, and cleans up */
 }
 
+static void another(uint64_t uid)
+{
+	become((uid_t)uid, GROUP);
+	ringbus_node_close(child_node(NULL));
+}
+
+/* The first of the group starts the service, which nobody tells of the group. */
+static void starter(uint64_t uid)
+{
+	struct ringbus_node_options o = {.size = sizeof(o),
+					 .autostart = true,
+					 .timeout_ns = 20 * HARNESS_SECOND};
+	struct ringbus_node *node;
+
+	become((uid_t)uid, GROUP);
+	node = child_node(&o);
+	flag_set(JOINED, 1);
+	flag_wait(GO, 1);
+	ringbus_node_close(node);
+}
+
+static void a_user_who_starts_the_service_shares_it_with_the_group_of_the_directory(void **state)
+{
+	static const char *const kinds[] = {"bus", "live", "lock"};
+	pid_t first;
+	char path[256];
+	struct stat st;
+
+	if (!is_root())
+		return;
+	if (!getenv("RINGBUSD")) {
+		print_message("SKIPPED: no ringbusd\n");
+		skip();
+	}
+	bus_serve(NULL); /* for a port that is free */
+	bus_stop();
+	assert_int_equal(chown(bus_directory(), 0, GROUP), 0);
+	assert_int_equal(chmod(bus_directory(), 02770), 0);
+	setenv("RINGBUS_LINGER", "0.2", 1);
+	umask(0077);
+	first = child_start(starter, USER);
+	flag_wait(JOINED, 1);
+	umask(0022);
+	unsetenv("RINGBUS_LINGER");
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), "%s/%u.%s", bus_directory(), bus_port(), kinds[i]);
+		assert_int_equal(stat(path, &st), 0);
+		assert_int_equal(st.st_mode & 07777, 0660);
+		assert_int_equal(st.st_gid, GROUP);
+	}
+	child_join(child_start(another, 65532));
+	flag_set(GO, 1);
+	child_join(first);
+	while (access(bus_file(), F_OK) == 0)
+		pause_briefly();
+}
+
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(a_node_in_an_inner_namespace_has_the_pid_that_the_service_sees),
 	BARE_TEST(nodes_that_the_service_cannot_see_are_addressed_by_slot_and_name),
@@ -405,6 +462,7 @@ static const struct CMUnitTest tests[] = {
 	BARE_TEST(without_a_service_the_lock_of_an_unseen_node_decides),
 	BUS_TEST(who_cannot_see_a_process_buries_none_that_runs),
 	BARE_TEST(two_users_of_a_group_share_a_bus_and_others_do_not),
+	BARE_TEST(a_user_who_starts_the_service_shares_it_with_the_group_of_the_directory),
 };
 
 HARNESS_MAIN("api_namespaces", tests)
