@@ -91,15 +91,18 @@ static void defer(struct ringbus_node *node, struct subscription *s)
 	} while (!own_cas(&node->deferred, head, (uint64_t)(uintptr_t)s));
 }
 
-/* Until no batch of the node has anything that was taken out before. */
+/* Until no batch of the node has anything that was taken out before. Where membarrier() is denied
+ * since the join nothing but time puts the fence into the reader: no processor keeps a store to
+ * itself for as long as this. */
 static void wait_for_reader(struct ringbus_node *node)
 {
+	const struct timespec long_enough = {.tv_nsec = 10 * RB_MS};
 	struct timespec pause = {.tv_nsec = 10000};
 	uint64_t seen;
 
-	if (node->membarrier)
-		doorbell_membarrier();
-	else
+	if (node->membarrier && !doorbell_membarrier())
+		nanosleep(&long_enough, NULL);
+	if (!node->membarrier)
 		/* sync BATCH writer: out of the table before the look; pairs BATCH reader in
 		 * event_read_begin() */
 		shm_fence();

@@ -391,9 +391,7 @@ static unsigned errors_of(long number, int errors[3])
 
 static bool can_fail(const struct syserr_operation *o, long number)
 {
-	return number == SYS_futex	  ? (o->flags & SYSERR_SLEEPS) != 0
-	       : number == SYS_membarrier ? (o->flags & SYSERR_GRACE) == 0
-					  : true;
+	return number != SYS_futex || (o->flags & SYSERR_SLEEPS) != 0;
 }
 
 unsigned syserr_everything(const struct syserr_operation *o)

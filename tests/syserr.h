@@ -12,8 +12,7 @@
 enum {
 	SYSERR_ONCE = 1, /* it cannot be done again: what failed is told, and done */
 	SYSERR_SLEEPS =
-		2,	  /* futex calls fail too; elsewhere they are those of libc, which aborts */
-	SYSERR_GRACE = 4, /* its membarrier calls are those of liburcu, which aborts */
+		2, /* futex calls fail too; elsewhere they are those of libc, which aborts */
 };
 
 struct syserr_operation {
