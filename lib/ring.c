@@ -168,13 +168,33 @@ bool ring_tx_room_slow(struct ring_tx *tx, uint64_t need)
 	return used + need <= tx->capacity;
 }
 
+/* Whether somebody else has asked in our name, so that the sender has gone elsewhere or will; then
+ * we ask, too. */
+static bool is_asked_by_others(struct ring_rx *rx)
+{
+	uint64_t asked = shm_load_relaxed(&rx->rx->asked); /* relaxed: own word */
+
+	if (rb_likely(asked == rx->asked))
+		return false;
+	rx->asked = asked;
+	ring_rx_ask(rx);
+	return true;
+}
+
 /* Whether the question was answered; then goes on at the start. */
 static bool answered(struct ring_rx *rx)
 {
 	/* sync RESYNC receiver: answer before the 0 at the start; pairs RESYNC sender in
 	 * ring_tx_answer() */
-	if (shm_load_acquire(&rx->ctl->answered) != rx->asked)
+	if (shm_load_acquire(&rx->ctl->answered) != rx->asked) {
+		is_asked_by_others(rx);
 		return false;
+	}
+	/* relaxed: stored before the answer (RESYNC) */
+	if (rb_unlikely(shm_load_relaxed(&rx->ctl->start) != rx->asked_position)) {
+		ring_rx_ask(rx); /* the position that it read was another's */
+		return false;
+	}
 	rx->waiting = false;
 	rx->at = rx->asked_position;
 	/* sync HEAD receiver: nothing below is read any more; pairs HEAD sender in
@@ -250,6 +270,8 @@ bool ring_rx_is_spoiled(struct ring_rx *rx)
 
 	if (rx->waiting)
 		return false;
+	if (is_asked_by_others(rx))
+		return true;
 	/* sync HINT receiver: hint before the header that it promises; pairs HINT sender in
 	 * ring_tx_store_hint() */
 	hint = shm_load_acquire(&rx->ctl->hint);

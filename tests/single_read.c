@@ -32,6 +32,7 @@ static const struct {
 	{"create", "event.word", 3, "found; new; described"},
 	{"create", "event.changes", 2, "counted up; remembered"},
 	{"create", "event.deliver", 2, "who waits for it; who is a member"},
+	{"create", "event.members", 2, "a bit cleared; who is a member"},
 	{"create", "hash", 2, "looked for; a free one"},
 	{"dissolve", "event.word", 2, "whose it is; its generation"},
 	{"subscribe", "event.word", 4, "looked for twice; new; described"},

@@ -1,4 +1,5 @@
-/* unit_ring.c: which words are headers of a record, each rule by itself. */
+/* unit_ring.c: which words are headers of a record, each rule by itself; a stranger who asks a
+ * sender to begin anew. */
 #include "harness.h"
 
 #include "ring.h"
@@ -62,11 +63,108 @@ static void a_record_does_not_cross_the_end_and_padding_reaches_it(void **state)
 	assert_int_equal(valid(3080, RECORD_PAD, 0, 0), 0);
 }
 
+/* ---- a stranger asks ---- */
+
+static struct {
+	struct layout_ring_tx tx;
+	_Alignas(RB_PAGE) uint8_t data[CAPACITY];
+	struct layout_ring_rx rx;
+} shared;
+static struct ring_tx tx;
+static struct ring_rx rx;
+
+static void begin(void)
+{
+	memset(&shared, 0, sizeof(shared));
+	ring_tx_init(&tx, &shared.tx, shared.data, &shared.rx, CAPACITY, 1);
+	ring_rx_init(&rx, &shared.tx, shared.data, &shared.rx, CAPACITY, false);
+}
+
+static void put(uint64_t number)
+{
+	struct shm_word *w;
+
+	assert_true(ring_tx_ready(&tx));
+	assert_true(ring_tx_room(&tx, 32));
+	w = ring_tx_reserve(&tx, 32);
+	shm_store_relaxed(w, 0);
+	shm_store_relaxed(w + 1, 0);
+	shm_store_relaxed(w + 2, number);
+	ring_tx_publish(&tx, 32, 8, RECORD_CONTACT, 0);
+}
+
+static bool got(uint64_t number)
+{
+	struct ring_record rec;
+	uint64_t there;
+
+	if (ring_rx_peek(&rx, &rec) != RING_RECORD)
+		return false;
+	memcpy(&there, rec.payload, sizeof(there));
+	ring_rx_advance(&rx, &rec);
+	ring_rx_give(&rx, true);
+	return there == number;
+}
+
+/* What is sent until this is seen is lost, and no more. */
+static void flows_again(void)
+{
+	for (uint64_t i = 100; i < 400; i++) {
+		put(i);
+		assert_true(got(i));
+	}
+	assert_false(ring_rx_is_spoiled(&rx));
+}
+
+static void a_question_of_a_stranger_is_found_at_rest(void **state)
+{
+	for (uint64_t scribble = 1; scribble != 0; scribble = scribble == 1 ? UINT64_MAX : 0) {
+		begin();
+		for (uint64_t i = 0; i < 10; i++) {
+			put(i);
+			assert_true(got(i));
+		}
+		shm_store_relaxed(&shared.rx.asked, scribble);
+		put(10); /* elsewhere */
+		assert_true(ring_rx_is_spoiled(&rx));
+		assert_true(ring_tx_ready(&tx));
+		assert_false(ring_rx_is_spoiled(&rx));
+		flows_again();
+	}
+}
+
+static void so_is_one_while_the_answer_is_waited_for(void **state)
+{
+	begin();
+	ring_rx_ask(&rx);
+	shm_store_relaxed(&shared.rx.asked, 77);
+	put(0);
+	assert_false(got(0));
+	assert_true(ring_tx_ready(&tx));
+	flows_again();
+}
+
+static void an_answer_with_another_position_does_not_count(void **state)
+{
+	begin();
+	put(0);
+	assert_true(got(0));
+	ring_rx_ask(&rx);
+	shm_store_relaxed(&shared.rx.position, 8);
+	put(1);
+	assert_false(got(1));
+	assert_true(ring_tx_ready(&tx));
+	flows_again();
+}
+
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_record_names_its_own_position),
 	cmocka_unit_test(a_record_has_a_kind_and_what_belongs_to_it),
 	cmocka_unit_test(a_record_is_as_long_as_it_says),
 	cmocka_unit_test(a_record_does_not_cross_the_end_and_padding_reaches_it),
+	cmocka_unit_test(a_question_of_a_stranger_is_found_at_rest),
+	cmocka_unit_test(so_is_one_while_the_answer_is_waited_for),
+	cmocka_unit_test(an_answer_with_another_position_does_not_count),
 };
 
 HARNESS_MAIN("unit_ring", tests)
