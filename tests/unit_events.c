@@ -86,6 +86,30 @@ static void a_subscription_that_is_renewed_first_gets_what_it_had_coming(void **
 	assert_int_equal(node_stats(receiver).dropped_unsubscribed, 0);
 }
 
+/* So many that notices are looked for before all is read. */
+static void however_much_that_is(void **state)
+{
+	struct ringbus_node *sender = node_open(), *receiver = node_open();
+	struct ringbus_event *event, *handle = subscribe(receiver, "again");
+	char text[16];
+
+	(void)state;
+	event = single(sender, "again");
+	for (int i = 0; i < 1000; i++) {
+		snprintf(text, sizeof(text), "%d", i);
+		assert_int_equal(emit_text(event, text), 1);
+	}
+	ok(ringbus_event_dissolve(event));
+	event = single(sender, "again");
+	subscribe(receiver, "again");
+	for (int i = 0; i < 1000; i++) {
+		snprintf(text, sizeof(text), "%d", i);
+		pull_text(receiver, text);
+	}
+	pull_nothing(receiver);
+	assert_null(handle->fading);
+}
+
 static void to_find_its_successor_hides_no_end(void **state)
 {
 	struct ringbus_node *sender = node_open(), *receiver = node_open();
@@ -448,6 +472,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(messages_of_an_event_that_ended_come_though_its_entry_is_used_again),
 	BUS_TEST(so_they_do_when_its_receiver_creates_one_there),
 	BUS_TEST(a_subscription_that_is_renewed_first_gets_what_it_had_coming),
+	BUS_TEST(however_much_that_is),
 	BUS_TEST(to_find_its_successor_hides_no_end),
 	BUS_TEST(who_unsubscribes_gets_nothing_of_the_one_before_either),
 	BUS_TEST(creating_leaves_a_subscription_from_before_as_it_is),
