@@ -23,6 +23,14 @@ uint64_t node_control_deadline(const struct ringbus_node *node)
 	return rb_deadline_ns(node->timeout_ns);
 }
 
+/* Whoever marked the end may have been killed before it told of it, and who frees the slot tells
+ * that too, but needs the lock: so it is told once by each that finds the mark. */
+static void tell_of_end(struct ringbus_node *node, uint32_t slot, uint64_t word)
+{
+	if (own_swap(&node->end_told[slot], word) != word)
+		control_announce(node->region);
+}
+
 void node_suspect(struct ringbus_node *node, uint32_t slot)
 {
 	uint64_t now = rb_now_ns();
@@ -35,7 +43,9 @@ void node_suspect(struct ringbus_node *node, uint32_t slot)
 	own_store(&node->checked_ns[slot], now);
 	if (slot_state(word) == SLOT_LIVE && peer_check(node->region, slot, word) == PEER_DEAD)
 		control_mark_dead(node->region, slot, word);
-	else if (slot_state(word) != SLOT_DEAD && slot_state(word) != SLOT_LEFT)
+	else if (slot_state(word) == SLOT_DEAD || slot_state(word) == SLOT_LEFT)
+		tell_of_end(node, slot, word);
+	else
 		return;
 	control_reap(node->region, rb_deadline_ns(10 * RB_MS));
 }

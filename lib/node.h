@@ -141,6 +141,7 @@ struct ringbus_node {
 	pthread_mutex_t room_lock;
 	struct own_word signal_last[LAYOUT_NODES_MAX];
 	struct own_word checked_ns[LAYOUT_NODES_MAX]; /* when a peer's life was last looked at */
+	struct own_word end_told[LAYOUT_NODES_MAX];   /* slot word of an end that we told of */
 	struct own_word
 		partner[LAYOUT_NODES_MAX]; /* slot words of those that we sent to, for notice.c */
 	struct own_word found;		   /* last answer of ringbus_contact()'s look-up */

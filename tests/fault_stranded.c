@@ -8,6 +8,7 @@
  */
 #include "atomic.h"
 #include "harness.h"
+#include "node.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -185,11 +186,50 @@ static void without_a_service_the_descriptor_becomes_readable_for_safety(void **
 	strand(false, BY_DESCRIPTOR); /* the helper may have to end a longer wait first */
 }
 
+static unsigned changes_told(const struct ringbus_node *node)
+{
+	return (unsigned)atomic_load(&node->region->common->control_epoch.v);
+}
+
+/* As by one who was killed after the mark, while somebody stopped holds the control lock. */
+static void an_end_that_is_only_marked_is_told_without_the_control_lock(void **state)
+{
+	struct ringbus_node_options o = {.size = sizeof(o), .peer_notices = true};
+	struct ringbus_node *watcher = node_open_with(&o), *sender = node_open();
+	struct ringbus_node *dead = node_open();
+	uint64_t word = dead->live_word;
+	struct ringbus_message m;
+	struct control c;
+	unsigned told;
+	int r;
+
+	do
+		ok(ringbus_next(watcher, &m, RINGBUS_FOREVER));
+	while (m.sender.slot != dead->slot);
+	ok(control_lock(&c, sender->region, rb_deadline_ns(RB_SECOND)));
+	assert_true(shm_cas(&dead->bell->slot, &word,
+			    slot_word(dead->generation, dead->pid, SLOT_DEAD)));
+	told = changes_told(sender);
+	for (unsigned i = 0; i < 3; i++) {
+		own_store(&sender->checked_ns[dead->slot], 0);
+		node_suspect(sender, dead->slot);
+	}
+	told = changes_told(sender) - told;
+	r = ringbus_next(watcher, &m, 0);
+	control_unlock(&c);
+	assert_int_equal(r, 0);
+	assert_int_equal(m.notice, RINGBUS_PEER_DIED);
+	assert_int_equal(m.sender.slot, dead->slot);
+	assert_in_range(told, 1, 2); /* the service may have told of it too */
+	bus_expect_leftovers();
+}
+
 static const struct CMUnitTest tests[] = {
 	BARE_TEST(a_message_whose_sender_died_before_the_wake_comes_at_the_burial),
 	BARE_TEST(without_a_service_it_comes_by_the_safety_wake),
 	BARE_TEST(who_waits_by_descriptor_gets_it_at_the_burial_too),
 	BARE_TEST(without_a_service_the_descriptor_becomes_readable_for_safety),
+	BUS_TEST(an_end_that_is_only_marked_is_told_without_the_control_lock),
 };
 
 HARNESS_MAIN("fault_stranded", tests)
