@@ -366,8 +366,8 @@ RINGBUS_API int ringbus_listen_stop(struct ringbus_node *node);
  * -EBUSY the node is listening; -ENOMEM. */
 RINGBUS_API int ringbus_on_contact(struct ringbus_node *node, ringbus_handler on_contact,
 				   void *user);
-/* Delivers up to limit messages (0: 256) to handlers in this thread; never blocks. Returns how many
- * were taken. */
+/* Delivers up to limit messages and notices (0: 256) to handlers in this thread; never blocks.
+ * Returns how many were taken. */
 RINGBUS_API int ringbus_poll(struct ringbus_node *node, unsigned limit);
 /* Blocks until something may be pending. -ETIMEDOUT. */
 RINGBUS_API int ringbus_wait(struct ringbus_node *node, uint64_t timeout_ns);

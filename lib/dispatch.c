@@ -427,9 +427,29 @@ rb_inline unsigned drain_streams(struct ringbus_node *node, unsigned limit)
 	return n;
 }
 
+static bool notices_wait(const struct ringbus_node *node)
+{
+	return rb_unlikely(node->peers_pending || node->events_pending || node->lost_rx);
+}
+
+/* Gives up to `limit` notices to the handler. */
+static rb_noinline unsigned give_notices(struct ringbus_node *node, unsigned limit)
+{
+	/* more than all there can be at once is somebody's nonsense; the epoch brings the rest */
+	unsigned most = 2 * (node->region->g.nodes + node->region->g.events), n = 0;
+	struct ringbus_message m;
+
+	while (n < most && n < limit && notices_wait(node) &&
+	       !own_load_relaxed(&node->close_wanted) && notice_next(node, &m)) {
+		call(node, &m, NULL);
+		n++;
+	}
+	return n;
+}
+
 int dispatch_poll(struct ringbus_node *node, unsigned limit)
 {
-	struct ringbus_message m;
+	bool notices_first = node->notices_first;
 	unsigned n = 0;
 
 	if (limit == 0)
@@ -444,16 +464,18 @@ int dispatch_poll(struct ringbus_node *node, unsigned limit)
 		if (own_load_relaxed(&node->close_wanted))
 			return (int)n;
 	}
-	n += drain_streams(node, limit - n);
-	/* more than all there can be at once is somebody's nonsense; the epoch brings the rest */
-	for (unsigned most = 2 * (node->region->g.nodes + node->region->g.events);
-	     most > 0 &&
-	     rb_unlikely(node->peers_pending || node->events_pending || node->lost_rx) &&
-	     !own_load_relaxed(&node->close_wanted) && notice_next(node, &m);
-	     most--) {
-		call(node, &m, NULL);
-		n++;
+	if (rb_unlikely(notices_first)) {
+		n += give_notices(node, limit - n);
+		if (own_load_relaxed(&node->close_wanted))
+			return (int)n;
 	}
+	n += drain_streams(node, limit - n);
+	if (notices_wait(node))
+		n += give_notices(node, limit - n);
+	/* what had no room in this turn; the next begins with it, but not each, for a small limit
+	 * has room for one thing only */
+	node->notices_left = n >= limit && notices_wait(node);
+	node->notices_first = node->notices_left && !notices_first;
 	if (n > 0) {
 		shm_count(&node->own->dispatches, 1);
 	} else {
@@ -548,6 +570,7 @@ int dispatch_pull(struct ringbus_node *node, struct ringbus_message *m)
 	}
 	dispatch_pulled_done(node);
 	node->pulling = true;
+	node->notices_left = false;
 	turn_begins(node);
 	if (node->pull_notices && pull_notice(node, m))
 		return 1;

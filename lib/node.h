@@ -175,6 +175,8 @@ struct ringbus_node {
 	struct link_rx *lost_rx;  /* ring at rest whose drops are to be told */
 	bool pulling;		  /* messages are pulled, not handled */
 	bool in_pull;		  /* one is being pulled now */
+	bool notices_left;	  /* the last turn had no room for them, */
+	bool notices_first;	  /* and the next begins with them */
 	bool pull_notices;	  /* look for notices before messages at the next pull */
 	uint32_t pull_budget;
 	struct link_rx *pulled; /* ring of the message given by ringbus_next() */

@@ -81,7 +81,7 @@ bool dispatch_pending(struct ringbus_node *node)
 	}
 	if (signals_are_due(node))
 		return true;
-	if (node->pulling && (node->peers_pending || node->events_pending))
+	if (node->notices_left || (node->pulling && (node->peers_pending || node->events_pending)))
 		return true; /* seen and not yet given */
 	/* sync NOTICE receiver: the last look before sleep; pairs NOTICE prover in
 	 * control_announce() */

@@ -101,10 +101,116 @@ static void a_spoiled_ring_is_counted_by_whoever_meets_it(void **state)
 	}
 }
 
+/* ---- the limit of poll ---- */
+
+static void count(const struct ringbus_message *m, void *user)
+{
+	++*(unsigned *)user;
+}
+
+static struct ringbus_node *told_open(unsigned *notices)
+{
+	struct ringbus_node_options o = {.size = sizeof(o),
+					 .peer_notices = true,
+					 .no_safety_wake = true,
+					 .on_notice = count,
+					 .on_notice_user = notices};
+
+	return node_open_with(&o);
+}
+
+static void poll_gives_no_more_notices_than_its_limit_and_leaves_none(void **state)
+{
+	unsigned notices = 0;
+	struct ringbus_node *b = told_open(&notices);
+
+	for (unsigned i = 0; i < 5; i++)
+		node_open();
+	for (unsigned i = 1; i <= 5; i++) {
+		ok(ringbus_wait(b, RINGBUS_FOREVER));
+		assert_int_equal(ok(ringbus_poll(b, 1)), 1);
+		assert_int_equal(notices, i);
+	}
+	assert_int_equal(ok(ringbus_poll(b, 1)), 0);
+	fails(ringbus_wait(b, 0), -ETIMEDOUT);
+}
+
+static void a_ring_that_never_gets_empty_keeps_no_notice_from_poll(void **state)
+{
+	unsigned notices = 0, contacts = 0;
+	struct ringbus_node *a = node_open(), *b = told_open(&notices);
+	struct ringbus_address to = node_address(b);
+
+	ok(ringbus_on_contact(b, count, &contacts));
+	ok(ringbus_contact_address(a, &to, "x", 1, 0));
+	for (unsigned i = 0; i < 3; i++)
+		node_open();
+	while (notices < 3) {
+		unsigned before = contacts + notices;
+
+		if (contacts < 1000) /* it comes before these are over */
+			ok(ringbus_contact_address(a, &to, "x", 1, 0));
+		assert_int_equal(ok(ringbus_poll(b, 1)), 1);
+		assert_int_equal(contacts + notices - before, 1);
+	}
+	assert_in_range(contacts, 1, 10);
+}
+
+/* Nor the other way round. */
+static void notices_that_never_end_keep_no_message_from_poll(void **state)
+{
+	unsigned notices = 0, contacts = 0;
+	struct ringbus_node *a = node_open(), *b = told_open(&notices), *c = NULL;
+	struct ringbus_address to = node_address(b);
+
+	ok(ringbus_on_contact(b, count, &contacts));
+	node_open();
+	for (unsigned i = 0; i < 10; i++)
+		ok(ringbus_contact_address(a, &to, "x", 1, 0));
+	while (contacts < 10) {
+		node_open();
+		if (c)
+			node_close(c);
+		c = node_open();
+		assert_int_equal(ok(ringbus_poll(b, 1)), 1);
+	}
+	assert_in_range(notices, 1, 20);
+}
+
+static void close_its_node(const struct ringbus_message *m, void *user)
+{
+	ringbus_node_close(m->node);
+}
+
+static void a_turn_ends_with_a_notice_whose_handler_closes_the_node(void **state)
+{
+	struct ringbus_node_options o = {.size = sizeof(o),
+					 .port = bus_port(),
+					 .peer_notices = true,
+					 .on_notice = close_its_node};
+	struct ringbus_node *a = node_open(), *b;
+	struct ringbus_address to;
+	unsigned contacts = 0;
+
+	ok(ringbus_node_open(&b, &o));
+	to = node_address(b);
+	ok(ringbus_on_contact(b, count, &contacts));
+	for (unsigned i = 0; i < 3; i++)
+		ok(ringbus_contact_address(a, &to, "x", 1, 0));
+	node_open();
+	assert_int_equal(ok(ringbus_poll(b, 1)), 1);
+	assert_int_equal(ok(ringbus_poll(b, 2)), 1);
+	assert_int_equal(contacts, 1);
+}
+
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(who_pulls_sleeps_while_signals_wait_for_poll),
 	BUS_TEST(a_loss_that_nobody_was_told_comes_with_the_next_message),
 	BUS_TEST(a_spoiled_ring_is_counted_by_whoever_meets_it),
+	BUS_TEST(poll_gives_no_more_notices_than_its_limit_and_leaves_none),
+	BUS_TEST(a_ring_that_never_gets_empty_keeps_no_notice_from_poll),
+	BUS_TEST(notices_that_never_end_keep_no_message_from_poll),
+	BUS_TEST(a_turn_ends_with_a_notice_whose_handler_closes_the_node),
 };
 
 HARNESS_MAIN("unit_receive", tests)
