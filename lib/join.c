@@ -181,7 +181,7 @@ static int join_verify(struct join *j, struct region *region, const struct wire_
 		       who, j->port);
 }
 
-/* HELLO to GRANT. Caller holds region->life. */
+/* HELLO to GRANT. */
 static int join_exchange(struct join *j, struct region *region, int fd, struct wire_message *grant)
 {
 	struct wire_message m = {.proof_offset = peer_proof_offset()};
@@ -230,7 +230,7 @@ static int join_live(struct join *j, struct region *region, uint32_t slot)
 }
 
 /* Live lock, then JOINING. The bus may have ended in between; then the slot is given up and all
- * begins again. */
+ * begins again. Caller holds region->life: POSIX locks do not exclude within one process. */
 static int join_claim(struct join *j, struct region *region, const struct wire_message *grant)
 {
 	struct shm_word *slot = &region->bells[grant->slot].slot;
@@ -270,7 +270,26 @@ static int join_claim(struct join *j, struct region *region, const struct wire_m
 	return join_again(j, -ECONNREFUSED);
 }
 
-/* Under region->life: POSIX locks do not exclude within one process. */
+static int join_busy(void)
+{
+	return rb_fail(-ETIMEDOUT, "another thread of this process has been joining or leaving all "
+				   "the time");
+}
+
+/* Not during the exchange: a service that is stopped must hold back no close of this process. */
+static int join_claim_locked(struct join *j, struct region *region,
+			     const struct wire_message *grant)
+{
+	int err;
+
+	if (!rb_mutex_lock(&region->life, j->deadline_ns))
+		return join_busy();
+	err = join_claim(j, region, grant);
+	pthread_mutex_unlock(&region->life);
+	return err;
+}
+
+/* With region->joins held. */
 static int join_region(struct join *j, struct region *region, struct join_result *result)
 {
 	struct wire_message grant;
@@ -282,7 +301,7 @@ static int join_region(struct join *j, struct region *region, struct join_result
 		return join_broken(j, fd);
 	err = join_exchange(j, region, fd, &grant);
 	if (err == 0)
-		err = join_claim(j, region, &grant);
+		err = join_claim_locked(j, region, &grant);
 	if (err != 0 || grant.pid != 0) {
 		close(fd);
 		fd = -1;
@@ -305,11 +324,10 @@ static int join_region_locked(struct join *j, struct region *region, struct join
 {
 	int err;
 
-	if (!rb_mutex_lock(&region->life, j->deadline_ns))
-		return rb_fail(-ETIMEDOUT, "another thread of this process has been joining or "
-					   "leaving all the time");
+	if (!rb_mutex_lock(&region->joins, j->deadline_ns))
+		return join_busy();
 	err = join_region(j, region, result);
-	pthread_mutex_unlock(&region->life);
+	pthread_mutex_unlock(&region->joins);
 	return err;
 }
 

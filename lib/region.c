@@ -48,6 +48,7 @@ static void registry_forget(void)
 		close(r->live_fd);
 		r->fd = -1;
 		r->live_fd = -1;
+		pthread_mutex_init(&r->joins, NULL);
 		pthread_mutex_init(&r->life, NULL);
 		pthread_mutex_init(&r->control_mutex, NULL);
 	}
@@ -282,6 +283,7 @@ struct region *region_new(unsigned port, const char *directory)
 	r->port = port;
 	r->references = 1;
 	snprintf(r->directory, sizeof(r->directory), "%s", directory);
+	pthread_mutex_init(&r->joins, NULL);
 	pthread_mutex_init(&r->life, NULL);
 	pthread_mutex_init(&r->control_mutex, NULL);
 	return r;

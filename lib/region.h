@@ -37,8 +37,10 @@ struct region {
 	const struct shm_word *hashes;
 	const struct layout_event *events;
 	const struct layout_node *nodes;
-	pthread_mutex_t life; /* serialises joins and closes of this process: POSIX locks do not
-				 exclude within one */
+	pthread_mutex_t joins; /* one join of this process at a time; taken before the next */
+	pthread_mutex_t life; /* serialises claims and ends of slots of this process: POSIX locks do
+				 not exclude within one. Nobody waits for another process with it
+				 but for the control lock */
 	pthread_mutex_t control_mutex; /* see control.h */
 	bool foreign; /* we are in another pid namespace than the service: its process ids are not
 			 ours */

@@ -6,7 +6,9 @@
 
 #include "node.h"
 #include "peer.h"
+#include "port.h"
 
+#include <poll.h>
 #include <pthread.h>
 
 enum { READY, GO, DONE, ADDRESS, LENT };
@@ -212,10 +214,47 @@ static void a_slot_is_forgotten_only_while_it_is_ones_own(void **state)
 	child_join(lending);
 }
 
+/* ---- a service that does not answer ---- */
+
+static void *open_in_vain(void *unused)
+{
+	struct ringbus_node_options options = {.size = sizeof(options),
+					       .port = bus_port(),
+					       .timeout_ns = 60 * HARNESS_SECOND};
+	struct ringbus_node *node;
+
+	fails(ringbus_node_open(&node, &options), -ECONNREFUSED);
+	flag_set(DONE, 1);
+	return unused;
+}
+
+static void a_close_does_not_wait_for_an_open_that_waits_for_the_service(void **state)
+{
+	struct ringbus_node *stays = node_open(), *leaves = open_here();
+	char hello[64];
+	pthread_t opener;
+	int listener, fd;
+
+	bus_kill();
+	listener = ok(port_listen(bus_port())); /* takes the greeting, and says nothing */
+	assert_int_equal(pthread_create(&opener, NULL, open_in_vain, NULL), 0);
+	assert_int_equal(port_wait(listener, POLLIN, UINT64_MAX - 1), 0);
+	fd = ok(port_accept(listener));
+	ok(port_receive(fd, hello, sizeof(hello), rb_deadline_ns(20 * HARNESS_SECOND)));
+	ringbus_node_close(leaves);
+	assert_int_equal(flag_get(DONE), 0);
+	close(listener);
+	close(fd);
+	pthread_join(opener, NULL);
+	bus_serve(NULL);
+	node_close(stays);
+}
+
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(who_joins_in_the_slot_of_a_closing_thread_keeps_its_live_lock),
 	BUS_TEST(the_last_release_may_come_while_its_node_is_closed),
 	BUS_TEST(a_slot_is_forgotten_only_while_it_is_ones_own),
+	BUS_TEST(a_close_does_not_wait_for_an_open_that_waits_for_the_service),
 };
 
 int main(int argc, char **argv)
