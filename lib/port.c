@@ -36,8 +36,11 @@ static struct sockaddr_in port_address(unsigned port)
 
 /* ---- who ---- */
 
-/* Looks for the port in a table of the kernel; a listener is preferred to other sockets. */
-static bool port_find(const char *table, unsigned port, unsigned *uid, unsigned long *inode)
+#define PORT_LISTENS 0x0a /* state of a listener in the tables of the kernel */
+
+/* Looks for the port in such a table; any: other sockets count too where there is no listener. */
+static bool port_find(const char *table, unsigned port, bool any, unsigned *uid,
+		      unsigned long *inode)
 {
 	FILE *f = fopen(table, "re");
 	char line[512];
@@ -52,7 +55,9 @@ static bool port_find(const char *table, unsigned port, unsigned *uid, unsigned 
 			   "%lu",
 			   &local, &state, &owner, &number) != 4)
 			continue;
-		if (local != port || (found && state != 0x0a) || number == 0)
+		if (local != port || number == 0)
+			continue;
+		if (state != PORT_LISTENS && (found || !any))
 			continue;
 		*uid = owner;
 		*inode = number;
@@ -108,7 +113,7 @@ static long port_process(unsigned long inode)
 	return pid;
 }
 
-int64_t port_holder(unsigned port, char who[PORT_WHO_MAX])
+static int64_t port_who(unsigned port, bool any, char who[PORT_WHO_MAX])
 {
 	struct passwd entry, *user = NULL;
 	char buffer[1024], path[40], name[32] = "?";
@@ -117,8 +122,10 @@ int64_t port_holder(unsigned port, char who[PORT_WHO_MAX])
 	long pid;
 	FILE *f;
 
-	if (!port_find("/proc/net/tcp", port, &uid, &inode) &&
-	    !port_find("/proc/net/tcp6", port, &uid, &inode)) {
+	if (!port_find("/proc/net/tcp", port, false, &uid, &inode) &&
+	    !port_find("/proc/net/tcp6", port, false, &uid, &inode) &&
+	    !(any && (port_find("/proc/net/tcp", port, true, &uid, &inode) ||
+		      port_find("/proc/net/tcp6", port, true, &uid, &inode)))) {
 		snprintf(who, PORT_WHO_MAX, "nobody that we can see");
 		return -1;
 	}
@@ -137,6 +144,11 @@ int64_t port_holder(unsigned port, char who[PORT_WHO_MAX])
 		snprintf(who, PORT_WHO_MAX, "a process of user %u", uid);
 	}
 	return uid;
+}
+
+int64_t port_holder(unsigned port, char who[PORT_WHO_MAX])
+{
+	return port_who(port, false, who);
 }
 
 /* ---- listening ---- */
@@ -174,7 +186,7 @@ int port_listen(unsigned port)
 	if (err != -EADDRINUSE)
 		return rb_fail(err == -EPERM ? -EACCES : err, "cannot listen on port %u: %s", port,
 			       strerrordesc_np(-err));
-	port_holder(port, who);
+	port_who(port, true, who);
 	return rb_fail(err, "port %u is held by %s; choose another with --port or RINGBUS_PORT",
 		       port, who);
 }

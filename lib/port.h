@@ -4,13 +4,13 @@
 
 #include "base.h"
 
-/* Who holds a port, in words: "process 12 (nginx)", or "a process of user 33"; "nobody" if that
- * cannot be found. */
+/* Who listens on a port, in words: "process 12 (nginx)", or "a process of user 33"; "nobody" if
+ * that cannot be found. A connection to elsewhere may have the same number. */
 #define PORT_WHO_MAX 128
 /* Returns the uid, or -1. */
 int64_t port_holder(unsigned port, char who[PORT_WHO_MAX]);
 
-/* Listens on 127.0.0.1, non-blocking. -EADDRINUSE says who has it. */
+/* Listens on 127.0.0.1, non-blocking. -EADDRINUSE says who has it, a connection too. */
 int port_listen(unsigned port);
 /* Checks a socket that was handed over; *port gets its port, or must be equal if not 0. */
 int port_adopt(int fd, unsigned *port);

@@ -4,6 +4,7 @@
 #include "port.h"
 #include "wire.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <net/if.h>
 #include <poll.h>
@@ -290,6 +291,29 @@ static void a_port_that_is_taken_is_eaddrinuse_and_says_by_whom(void **state)
 	assert_non_null(strstr(ringbus_error_detail(), who));
 }
 
+/* The kernel gives connections ports of the range in which the default one lies. */
+static void a_connection_with_the_number_of_a_port_does_not_listen_there(void **state)
+{
+	struct sockaddr_in from = {.sin_family = AF_INET,
+				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in to = from;
+	socklen_t bytes = sizeof(from);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char who[PORT_WHO_MAX], mine[32];
+
+	assert_true(port_holder(bus_port(), who) == geteuid());
+	assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof(from)), 0);
+	to.sin_port = htons((uint16_t)bus_port());
+	assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&from, &bytes), 0);
+	assert_int_equal(port_holder(ntohs(from.sin_port), who), -1);
+	/* It keeps others from listening there, and is named then. */
+	fails(port_listen(ntohs(from.sin_port)), -EADDRINUSE);
+	snprintf(mine, sizeof(mine), "process %d", (int)getpid());
+	assert_non_null(strstr(ringbus_error_detail(), mine));
+	close(fd);
+}
+
 static void nobody_listens(void **state)
 {
 	struct join_result r;
@@ -444,6 +468,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(an_impostor_on_the_port_of_a_bus_is_found_out),
 	BARE_TEST(a_port_of_strangers_without_a_bus_is_eacces),
 	BARE_TEST(a_port_that_is_taken_is_eaddrinuse_and_says_by_whom),
+	BUS_TEST(a_connection_with_the_number_of_a_port_does_not_listen_there),
 	BARE_TEST(nobody_listens),
 	BARE_TEST(a_connection_to_oneself_counts_as_refused),
 	BARE_TEST(strange_files_stop_a_service),
