@@ -152,10 +152,11 @@ int peer_identify(uint32_t pid, struct peer_identity *id, int *pidfd)
 		return fd;
 	got.pidfd_inode = peer_pidfd_inode(fd);
 	got.uid = peer_uid(pid);
-	err = peer_start_time(pid, &got.start_time);
+	/* Another user's may be hidden (hidepid of /proc); the pidfd says enough. */
+	if (peer_start_time(pid, &got.start_time) < 0)
+		got.start_time = 0;
 	/* Looked at last: what was read above is of this very process only if it has not ended. */
-	if (err == 0 && peer_pidfd_ended(fd))
-		err = -ESRCH;
+	err = peer_pidfd_ended(fd) ? -ESRCH : 0;
 	if (err < 0 || !pidfd) {
 		close(fd);
 	} else {
@@ -183,8 +184,9 @@ static int peer_lock(int fd, uint64_t offset, short type)
 			       : -errno;
 }
 
-/* F_OFD_GETLK also reports locks of this very process, which F_GETLK does not. */
-static int32_t peer_holder(int fd, uint64_t offset)
+/* F_OFD_GETLK also reports locks of this very process, which F_GETLK does not. unknown: the answer
+ * when it says nothing. */
+static int32_t peer_holder(int fd, uint64_t offset, int32_t unknown)
 {
 	struct flock lock = {.l_type = F_WRLCK,
 			     .l_whence = SEEK_SET,
@@ -192,7 +194,7 @@ static int32_t peer_holder(int fd, uint64_t offset)
 			     .l_len = 1};
 
 	if (fcntl(fd, F_OFD_GETLK, &lock) < 0)
-		return -1; /* no evidence: as if held */
+		return unknown;
 	if (lock.l_type == F_UNLCK)
 		return 0;
 	return lock.l_pid > 0 ? lock.l_pid : -1;
@@ -216,7 +218,7 @@ void peer_live_drop(struct region *region, uint32_t slot)
 
 int32_t peer_live_holder(struct region *region, uint32_t slot)
 {
-	return peer_holder(region->live_fd, slot);
+	return peer_holder(region->live_fd, slot, -1); /* no evidence of a death */
 }
 
 uint64_t peer_proof_offset(void)
@@ -245,7 +247,7 @@ int32_t peer_proof_holder(struct region *region, uint64_t offset)
 {
 	if (offset < PEER_PROOF_LOW || offset >= 2 * PEER_PROOF_LOW)
 		return 0;
-	return peer_holder(region->fd, offset);
+	return peer_holder(region->fd, offset, 0); /* nor of a proof */
 }
 
 /* ---- life ---- */

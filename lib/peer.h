@@ -22,7 +22,7 @@
 struct peer_identity {
 	uint32_t pid; /* 0: in a pid namespace that we cannot see */
 	uint32_t uid;
-	uint64_t start_time;
+	uint64_t start_time;  /* 0: hidden from us */
 	uint64_t pidfd_inode; /* 0: the kernel has no unique ones */
 };
 
@@ -47,7 +47,8 @@ int32_t peer_live_holder(struct region *region, uint32_t slot);
 uint64_t peer_proof_offset(void);
 int peer_proof_take(struct region *region, uint64_t offset);
 void peer_proof_drop(struct region *region, uint64_t offset);
-/* As peer_live_holder(), for a proof. */
+/* As peer_live_holder(), for a proof. Where the kernel does not tell: nobody for a proof, somebody
+ * for a live lock. */
 int32_t peer_proof_holder(struct region *region, uint64_t offset);
 
 /* membarrier and pidfd as the kernel gives them; test hooks can deny each:

@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 enum { JOINED, PID, GO, DONE, SLOT, GENERATION, HELPER, CLOSED };
@@ -310,7 +311,8 @@ static void become(uid_t uid, gid_t gid)
 	child_check(setgid(gid) == 0 && setuid(uid) == 0);
 }
 
-static void serve_group(uint64_t unused)
+/* hidden: /proc shows the processes of the same user only. */
+static void serve_group(uint64_t hidden)
 {
 	char group[16];
 	struct ringbus_service_options o = {.size = sizeof(o),
@@ -319,6 +321,11 @@ static void serve_group(uint64_t unused)
 					    .nodes = 8};
 	struct ringbus_service *service;
 
+	if (hidden) {
+		child_check(unshare(CLONE_NEWNS) == 0);
+		child_check(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+		child_check(mount("proc", "/proc", "proc", 0, "hidepid=2") == 0);
+	}
 	snprintf(group, sizeof(group), "%u", GROUP);
 	become(USER, GROUP);
 	child_ok(ringbus_service_open(&service, &o));
@@ -370,7 +377,7 @@ static void second_user(uint64_t uid)
 	ringbus_node_close(node);
 }
 
-static void two_users_of_a_group_share_a_bus_and_others_do_not(void **state)
+static void share_among_two(bool hidden)
 {
 	pid_t service, first, second;
 	struct stat st;
@@ -381,7 +388,7 @@ static void two_users_of_a_group_share_a_bus_and_others_do_not(void **state)
 	bus_stop();
 	assert_int_equal(chown(bus_directory(), 0, GROUP), 0);
 	assert_int_equal(chmod(bus_directory(), 02770), 0);
-	service = child_start(serve_group, 0);
+	service = child_start(serve_group, hidden);
 	flag_wait(GO, 1);
 	assert_int_equal(stat(bus_file(), &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0660);
@@ -396,6 +403,16 @@ static void two_users_of_a_group_share_a_bus_and_others_do_not(void **state)
 	child_join(second);
 	child_kill(service);
 	bus_serve(NULL); /* root adopts it, or replaces it, and cleans up */
+}
+
+static void two_users_of_a_group_share_a_bus_and_others_do_not(void **state)
+{
+	share_among_two(false);
+}
+
+static void they_share_it_where_proc_hides_them_from_the_service(void **state)
+{
+	share_among_two(true);
 }
 
 static void another(uint64_t uid)
@@ -462,6 +479,7 @@ static const struct CMUnitTest tests[] = {
 	BARE_TEST(without_a_service_the_lock_of_an_unseen_node_decides),
 	BUS_TEST(who_cannot_see_a_process_buries_none_that_runs),
 	BARE_TEST(two_users_of_a_group_share_a_bus_and_others_do_not),
+	BARE_TEST(they_share_it_where_proc_hides_them_from_the_service),
 	BARE_TEST(a_user_who_starts_the_service_shares_it_with_the_group_of_the_directory),
 };
 

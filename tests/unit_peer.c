@@ -202,6 +202,21 @@ static void a_proof_names_its_holder_also_in_this_process(void **state)
 	assert_int_equal(peer_proof_holder(region, 0), 0);
 }
 
+static void a_lock_that_cannot_be_asked_for_proves_nothing_and_kills_nobody(void **state)
+{
+	uint64_t offset = peer_proof_offset();
+	struct peer_identity none = {.pid = dead_pid()};
+	uint64_t word = record(1, &none);
+	int fd = region->fd, live_fd = region->live_fd;
+
+	region->fd = region->live_fd = -1;
+	assert_int_equal(peer_proof_holder(region, offset), 0);
+	assert_int_equal(peer_live_holder(region, 1), -1);
+	assert_int_equal(peer_check(region, 1, word), PEER_ALIVE);
+	region->fd = fd;
+	region->live_fd = live_fd;
+}
+
 /* As in a sandbox that denies pidfd_open(). */
 static void without_pidfds_id_and_start_time_decide(void **state)
 {
@@ -225,6 +240,7 @@ static const struct CMUnitTest tests[] = {
 	PEER_TEST(an_owner_of_unseen_pid_lives_by_its_lock),
 	PEER_TEST(identity_is_that_of_the_kernel),
 	PEER_TEST(a_proof_names_its_holder_also_in_this_process),
+	PEER_TEST(a_lock_that_cannot_be_asked_for_proves_nothing_and_kills_nobody),
 };
 
 HARNESS_MAIN("unit_peer", tests)
