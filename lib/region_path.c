@@ -82,15 +82,15 @@ int path_raise(int fd)
 
 static bool path_in_group(gid_t gid)
 {
-	gid_t groups[256];
-	int n = getgroups((int)rb_array_size(groups), groups);
+	int n = getgroups(0, NULL);
+	gid_t *groups = n > 0 ? calloc((size_t)n, sizeof(*groups)) : NULL;
+	bool found = gid == getegid();
 
-	if (gid == getegid())
-		return true;
+	n = groups ? getgroups(n, groups) : 0;
 	for (int i = 0; i < n; i++)
-		if (groups[i] == gid)
-			return true;
-	return false;
+		found = found || groups[i] == gid;
+	free(groups);
+	return found;
 }
 
 /* Who may put files here? Only root, ourselves and, in a shared directory, our group. */
@@ -139,20 +139,42 @@ int path_directory_open(struct path_directory *d, const char *path)
 	return err;
 }
 
-static int path_group(const char *group, gid_t *gid)
+#define PATH_GROUP_MAX (16u << 20) /* of an entry with all its members */
+
+/* 0, or an errno code: ENOENT there is none. */
+static int path_group_named(const char *group, gid_t *gid)
 {
 	struct group entry, *found = NULL;
-	char buffer[4096], *end;
+	char *buffer = NULL;
+	int err = ERANGE;
+
+	for (size_t bytes = 4096; err == ERANGE && bytes <= PATH_GROUP_MAX; bytes *= 4) {
+		free(buffer);
+		buffer = malloc(bytes);
+		err = buffer ? getgrnam_r(group, &entry, buffer, bytes, &found) : ENOMEM;
+	}
+	if (err == 0 && found)
+		*gid = found->gr_gid;
+	free(buffer);
+	return err == 0 && !found ? ENOENT : err;
+}
+
+static int path_group(const char *group, gid_t *gid)
+{
+	char *end;
 	unsigned long number = strtoul(group, &end, 10);
+	int err;
 
 	if (*group && !*end && number < UINT32_MAX) {
 		*gid = (gid_t)number;
 		return 0;
 	}
-	if (getgrnam_r(group, &entry, buffer, sizeof(buffer), &found) != 0 || !found)
+	err = path_group_named(group, gid);
+	if (err == ENOMEM)
+		return rb_fail(-ENOMEM, "out of memory");
+	if (err != 0)
 		return rb_fail(-EINVAL, "there is no group '%s'; use one that getent group lists",
 			       group);
-	*gid = found->gr_gid;
 	return 0;
 }
 

@@ -5,6 +5,7 @@
 #include "peer.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -404,6 +405,70 @@ static void buses_are_listed(void **state)
 	assert_int_equal(region_list(places, 4, bus_directory()), 0);
 }
 
+/* ---- groups ---- */
+
+enum { GROUP = 61001, USER = 61003, MANY_GROUPS = 300 };
+
+static void expect_shared(const char *group)
+{
+	struct region_spec spec = {
+		.g = {.nodes = 4, .events = 8, .ring_bytes = 4096, .pool_bytes = 65536},
+		.port = PORT,
+		.directory = bus_directory(),
+		.group = group,
+	};
+	struct region *region;
+	struct stat st;
+
+	child_ok(region_create(&region, &spec, false));
+	child_ok(stat(path_of("bus"), &st));
+	child_check((st.st_mode & 07777) == 0660);
+	child_check(st.st_gid == GROUP);
+	end(region);
+}
+
+static void be_in_many_groups(uint64_t unused)
+{
+	gid_t groups[MANY_GROUPS];
+
+	for (unsigned i = 0; i < MANY_GROUPS; i++)
+		groups[i] = (gid_t)(GROUP - MANY_GROUPS + 1 + i);
+	child_check(setgroups(MANY_GROUPS, groups) == 0);
+	child_check(setgid(USER) == 0 && setuid(USER) == 0);
+	expect_shared(NULL);
+}
+
+/* An entry of some 100 KB in /etc/group. */
+static void be_in_a_large_group(uint64_t unused)
+{
+	char path[256];
+	FILE *file;
+
+	child_check(unshare(CLONE_NEWNS) == 0);
+	child_check(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	snprintf(path, sizeof(path), "%s/group", bus_directory());
+	file = fopen(path, "we");
+	child_check(file != NULL);
+	fprintf(file, "ringbus-large:x:%d:", GROUP);
+	for (unsigned i = 0; i < 9000; i++)
+		fprintf(file, "%smember%u", i ? "," : "", i);
+	fprintf(file, "\n");
+	fclose(file);
+	child_check(mount(path, "/etc/group", NULL, MS_BIND, NULL) == 0);
+	child_check(unlink(path) == 0);
+	expect_shared("ringbus-large");
+}
+
+static void groups_may_be_many_and_large(void **state)
+{
+	if (geteuid() != 0)
+		skip();
+	ok(chown(bus_directory(), 0, GROUP));
+	ok(chmod(bus_directory(), 02770));
+	child_join(child_start(be_in_many_groups, 0));
+	child_join(child_start(be_in_a_large_group, 0));
+}
+
 static const struct CMUnitTest tests[] = {
 	BARE_TEST(opening_a_made_bus_shares_its_mapping),
 	BARE_TEST(a_missing_bus_is_enoent_and_makes_nothing),
@@ -419,6 +484,7 @@ static const struct CMUnitTest tests[] = {
 	BARE_TEST(the_sigbus_guard_keeps_us_alive_and_chains),
 	BARE_TEST(the_sigbus_guard_leaves_what_is_not_its_own_to_the_handler_before_it),
 	BARE_TEST(buses_are_listed),
+	BARE_TEST(groups_may_be_many_and_large),
 };
 
 HARNESS_MAIN("unit_region", tests)
