@@ -188,9 +188,24 @@ static int mark_all(struct region *region, int *garbage)
 	return dead;
 }
 
+/* Grants whose process died before it took them, and the service before it took them back. */
+static void void_all(struct control *c)
+{
+	for (uint32_t s = 0; s < c->region->g.nodes; s++) {
+		/* sync SLOT reader: the word that peer_check() proves; pairs SLOT writer in
+		 * control_grant() */
+		uint64_t word = shm_load_acquire(&c->region->bells[s].slot);
+
+		if (slot_state(word) == SLOT_GRANTED && peer_check(c->region, s, word) == PEER_DEAD)
+			control_void_grant(c, s, word);
+	}
+}
+
 int control_reap_all_held(struct control *c)
 {
 	int garbage, dead = mark_all(c->region, &garbage);
+
+	void_all(c);
 
 	if (garbage > 0)
 		control_reap_held(c);

@@ -151,10 +151,42 @@ static void without_the_control_lock_no_bus_is_made(void **state)
 	ok(try_service());
 }
 
+/* ---- a grant that nobody takes any more ---- */
+
+static void stay(uint64_t unused)
+{
+	flag_set(JOINED, 1);
+	flag_wait(GO, 1);
+}
+
+static void a_grant_of_the_dead_by_the_dead_keeps_no_files(void **state)
+{
+	pid_t pid = child_start(stay, 0);
+	struct ringbus_node *node = node_open();
+	struct peer_identity id;
+	uint32_t slot, generation;
+	struct region *region;
+	struct control c;
+
+	flag_wait(JOINED, 1);
+	ok(region_open(&region, bus_port(), NULL));
+	bus_kill();
+	ok(peer_identify((uint32_t)pid, &id, NULL));
+	/* as the service does it, which dies then, and so does who was to take it */
+	ok(control_lock(&c, region, rb_deadline_ns(20 * RB_SECOND)));
+	ok(control_grant(&c, &id, &slot, &generation));
+	control_unlock(&c);
+	child_kill(pid);
+	region_put(region);
+	node_close(node);
+	assert_int_equal(harness_entries(bus_directory()), 2);
+}
+
 static const struct CMUnitTest tests[] = {
 	BARE_TEST(a_last_leaver_that_was_stopped_takes_no_bus_from_a_service),
 	BARE_TEST(a_service_that_came_too_late_leaves_the_lock_file_of_its_successor),
 	BARE_TEST(without_the_control_lock_no_bus_is_made),
+	BUS_TEST(a_grant_of_the_dead_by_the_dead_keeps_no_files),
 };
 
 HARNESS_MAIN("fault_leaver", tests)
