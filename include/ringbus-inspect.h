@@ -11,7 +11,8 @@
  * A handle is used by one thread at a time. On a live bus the figures of one struct are not from
  * one instant. Do not open or close a handle while another thread of the same process joins the
  * same bus: the kernel drops a process's POSIX locks on a file with any of its descriptors, and the
- * join fails.
+ * join fails. In a process that serves the bus, the same makes those who join at that moment see no
+ * service but an impostor; each of them tries once more before it believes that.
  *
  * Each function returns 0 or a positive figure on success, a negative errno code on failure
  * (ringbus_error_detail() has the cause). -EPROTO: the header is so damaged that the rest cannot be

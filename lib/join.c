@@ -36,6 +36,7 @@ struct join {
 	unsigned failed_starts;
 	unsigned proofs_lost;
 	unsigned pushed_out;
+	unsigned unproved;
 	uint64_t attempt_ns; /* when this attempt began */
 	int reason;	     /* of the last JOIN_AGAIN */
 	char why[512];	     /* its text */
@@ -174,11 +175,13 @@ static int join_verify(struct join *j, struct region *region, const struct wire_
 		return join_again(j, -EACCES);
 	}
 	port_holder(j->port, who);
-	return rb_fail(-EACCES,
-		       "%s answers on port %u but has no access to the region: an impostor; end "
-		       "it, or choose "
-		       "another port with --port or RINGBUS_PORT",
-		       who, j->port);
+	rb_fail(-EACCES,
+		"%s answers on port %u but has no access to the region: an impostor; end "
+		"it, or choose "
+		"another port with --port or RINGBUS_PORT",
+		who, j->port);
+	/* A process that serves and inspects loses its proofs with each handle that it closes. */
+	return j->unproved++ == 0 ? join_again(j, -EACCES) : -EACCES;
 }
 
 /* HELLO to GRANT. */

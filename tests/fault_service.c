@@ -267,6 +267,54 @@ static void an_impostor_on_the_port_of_a_bus_is_found_out(void **state)
 	join_and_leave();
 }
 
+static void joiner(uint64_t unused)
+{
+	struct join_result r;
+
+	flag_wait(0, 1);
+	child_fails(try_join(&r, 20 * RB_SECOND, false), -ECONNREFUSED);
+}
+
+/* Takes a greeting, and answers it with or without a proof. */
+static int challenge(int listener, struct region *region, bool proved)
+{
+	struct wire_message m;
+	int fd;
+
+	assert_int_equal(port_wait(listener, POLLIN, UINT64_MAX - 1), 0);
+	fd = ok(port_accept(listener));
+	ok(port_receive(fd, &m, sizeof(m), rb_deadline_ns(20 * RB_SECOND)));
+	if (proved)
+		ok(peer_proof_take(region, m.proof_offset));
+	m.kind = WIRE_CHALLENGE;
+	m.proof_offset = peer_proof_offset();
+	ok(port_send(fd, &m, sizeof(m), rb_deadline_ns(RB_SECOND)));
+	return fd;
+}
+
+static void a_service_that_has_lost_a_proof_is_asked_again(void **state)
+{
+	struct wire_message m = {0};
+	struct region *region;
+	int listener, first, second;
+	pid_t child;
+
+	bus_kill();
+	ok(region_open(&region, bus_port(), NULL));
+	child = child_start(joiner, 0); /* without a copy of the listener */
+	listener = ok(port_listen(bus_port()));
+	flag_set(0, 1);
+	first = challenge(listener, region, false);
+	second = challenge(listener, region, true);
+	ok(port_receive(second, &m, sizeof(m), rb_deadline_ns(20 * RB_SECOND)));
+	assert_int_equal(m.kind, WIRE_PROVED);
+	close(listener);
+	close(second);
+	child_join(child);
+	close(first);
+	region_put(region);
+}
+
 static void a_port_of_strangers_without_a_bus_is_eacces(void **state)
 {
 	bus_serve(NULL);
@@ -466,6 +514,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(a_flood_of_idle_connections_keeps_nobody_out),
 	BARE_TEST(a_service_out_of_descriptors_lives_on),
 	BUS_TEST(an_impostor_on_the_port_of_a_bus_is_found_out),
+	BUS_TEST(a_service_that_has_lost_a_proof_is_asked_again),
 	BARE_TEST(a_port_of_strangers_without_a_bus_is_eacces),
 	BARE_TEST(a_port_that_is_taken_is_eaddrinuse_and_says_by_whom),
 	BUS_TEST(a_connection_with_the_number_of_a_port_does_not_listen_there),
