@@ -79,8 +79,8 @@ def contact_waits_for_the_owner_of_a_slot(bus):
     for verb in (("contact", "1:0", "hello"), ("signal", "1:0")):
         sender = bus.start("ringbus", *verb, "--wait", stderr=PIPE)
         bus.until(lambda: slots(bus) == [0], "the sender")
-        receive = ("listen", "-C", "1") if verb[0] == "contact" else ("wait-signal",)
-        taker = bus.start("ringbus", *receive, stdout=PIPE)
+        taken = ("listen", "-C", "1") if verb[0] == "contact" else ("wait-signal",)
+        taker = bus.start("ringbus", *taken, stdout=PIPE)
         same(sender.wait(LIMIT), 0, verb)
         same(taker.communicate(timeout=LIMIT)[0], b"hello\n" if verb[0] == "contact" else b"1\n")
         bus.until(lambda: slots(bus) == [], "an empty bus")
