@@ -121,9 +121,12 @@ static int service_set_up(struct ringbus_service *s, const struct ringbus_servic
 	/* The region is there before anybody can connect. */
 	if (options->listen_fd <= 0)
 		return service_listen(s);
-	s->listen_fd = options->listen_fd;
-	s->listen_given = true;
-	return service_poll_add(s, s->listen_fd, EPOLLIN, service_tag(TAG_LISTEN, 0));
+	err = service_poll_add(s, options->listen_fd, EPOLLIN, service_tag(TAG_LISTEN, 0));
+	if (err == 0) {
+		s->listen_fd = options->listen_fd; /* ours from here on */
+		s->listen_given = true;
+	}
+	return err;
 }
 
 int ringbus_service_open(struct ringbus_service **service,
