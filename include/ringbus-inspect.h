@@ -45,14 +45,15 @@ RINGBUS_API int ringbus_inspect_list(struct ringbus_inspect_place *places, size_
 				     const char *directory);
 
 /* Opens the region of a port (0: RINGBUS_PORT, else 54121). directory as in struct
- * ringbus_node_options. -ENOENT no such bus; -EACCES; -EINVAL not a regular file; -ELOOP a symbolic
- * link. */
+ * ringbus_node_options. -ENOENT no such bus; -EACCES; -EINVAL no port, a directory too long, or not
+ * a regular file; -ELOOP a symbolic link; -EMFILE, -ENOMEM, -EIO. */
 RINGBUS_API int ringbus_inspect_open(struct ringbus_inspect **inspect, unsigned port,
 				     const char *directory);
 /* Opens a region file, or a copy of one, by its path. Succeeds on any regular file: see
- * header.valid. */
+ * header.valid. -ENOENT; -EACCES; -EINVAL not a regular file; -ELOOP a symbolic link. */
 RINGBUS_API int ringbus_inspect_open_path(struct ringbus_inspect **inspect, const char *path);
-/* The same by a readable descriptor, which stays with the caller (it is duplicated). */
+/* The same by a readable descriptor, which stays with the caller (it is duplicated). -EBADF;
+ * -EINVAL not a regular file. */
 RINGBUS_API int ringbus_inspect_open_fd(struct ringbus_inspect **inspect, int fd);
 /* NULL is allowed. */
 RINGBUS_API void ringbus_inspect_close(struct ringbus_inspect *inspect);
@@ -143,7 +144,7 @@ struct ringbus_inspect_node {
 	uint64_t dropped_lossy;
 	uint64_t dropped_gone;
 	uint64_t full;
-	uint64_t wakes;
+	uint64_t wakes; /* may miss some, see struct ringbus_node_stats */
 	uint64_t corrupt;
 	uint64_t dead_peers;
 	uint64_t granted_ns; /* CLOCK_MONOTONIC of that machine: since when it has the slot */
@@ -253,7 +254,7 @@ struct ringbus_inspect_hold {
 	uint64_t borrowed_bytes;
 };
 /* All holders of one sender's chunks: fills up to capacity entries, returns how many there are. A
- * chunk counts for each of its holders. */
+ * chunk counts for each of its holders. -EINVAL no such slot. */
 RINGBUS_API int ringbus_inspect_holds(struct ringbus_inspect *inspect, uint32_t owner,
 				      struct ringbus_inspect_hold *holds, size_t capacity);
 
@@ -302,8 +303,8 @@ struct ringbus_inspect_message {
  * stands; *position goes on behind it. RINGBUS_INSPECT_OLDEST: the oldest that stands, read or not;
  * RINGBUS_INSPECT_NEWEST: none, but *position becomes where the next one will be. What the sender
  * wrote over while it was copied is found out and told by `state`. Up to capacity bytes of payload
- * go to buffer (NULL with capacity 0 is allowed). 1, or 0 when there is none yet. The work since
- * ringbus_inspect_link_next() began anew is bounded by the size of the file. */
+ * go to buffer (NULL with capacity 0 is allowed). 1, or 0 when there is none yet, or no ring. The
+ * work since ringbus_inspect_link_next() began anew is bounded by the size of the file. */
 RINGBUS_API int ringbus_inspect_message_next(struct ringbus_inspect *inspect, uint32_t from,
 					     uint32_t to, uint64_t *position,
 					     struct ringbus_inspect_message *message, void *buffer,

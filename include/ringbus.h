@@ -22,7 +22,9 @@
  *    default. Callers built against an older or a newer ringbus.h go on working: members that their
  *    struct does not have are zero, members that the library does not know must be zero (-E2BIG).
  *
- * Error codes. Any call may also return -ENOMEM, or a code that a system call gave, like -EMFILE.
+ * Error codes. Any call may also return -ENOMEM, or a code that a system call gave, like -EMFILE;
+ * each call on a node -EINVAL (NULL), -ENOTCONN, -ESTALE and, with sigbus_guard, -EFAULT; each one
+ * with an option struct -EINVAL (no size) and -E2BIG. The texts of the calls name the others.
  *
  *   -E2BIG         options that this version of the library does not know
  *   -EACCES        no permission, or an impostor holds the port
@@ -183,8 +185,10 @@ struct ringbus_node_options {
 
 /* Joins the bus. options may be NULL. Blocks up to options->timeout_ns on the service only.
  * -ECONNREFUSED no service; -EACCES no permission, or the port is held by a stranger; -EPROTO
- * another layout; -EUSERS all slots taken; -EEXIST name in use; -ETIMEDOUT; -ENOTSUP; -EINVAL name
- * too long or not UTF-8, port > 65535. */
+ * another layout; -EUSERS all slots taken; -EEXIST name in use; -ETIMEDOUT; -ENOTSUP; -ESTALE the
+ * slot was taken away meanwhile; -EINVAL name too long or not UTF-8, directory too long, no port.
+ * With autostart also -ENOENT no ringbusd to be found, and what ringbus_service_open() returns in
+ * it, like -ENOSPC. */
 RINGBUS_API int ringbus_node_open(struct ringbus_node **node,
 				  const struct ringbus_node_options *options);
 /* Leaves the bus; its events become orphans or end. NULL is allowed. Stops and joins the listening
@@ -194,7 +198,7 @@ RINGBUS_API int ringbus_node_open(struct ringbus_node **node,
 RINGBUS_API void ringbus_node_close(struct ringbus_node *node);
 RINGBUS_API int ringbus_node_address(const struct ringbus_node *node,
 				     struct ringbus_address *address);
-/* Address of the live node with this name. -ESRCH if there is none. */
+/* Address of the live node with this name. -ESRCH if there is none; -EINVAL no name. */
 RINGBUS_API int ringbus_node_find(struct ringbus_node *node, const char *name,
 				  struct ringbus_address *address);
 /* Address of the live node of a process. -ESRCH not on the bus; -ENOTUNIQ it has several nodes. */
@@ -216,7 +220,7 @@ RINGBUS_API int ringbus_node_held_back_by(const struct ringbus_node *node,
  * any thread; the node must not be closed meanwhile. NULL is allowed; no effect in a forked child.
  */
 RINGBUS_API void ringbus_node_interrupt(struct ringbus_node *node, bool on);
-/* Gives pool memory that is not in use back to the system. */
+/* Gives pool memory that is not in use back to the system. -ETIMEDOUT control lock. */
 RINGBUS_API int ringbus_node_trim(struct ringbus_node *node);
 /* Largest payload in bytes that this bus carries. */
 RINGBUS_API size_t ringbus_node_payload_max(const struct ringbus_node *node);
@@ -231,7 +235,8 @@ struct ringbus_node_stats {
 	uint64_t dropped_gone;	       /* receivers that were gone at publication */
 	uint64_t dropped_unsubscribed; /* received but nobody here wanted it */
 	uint64_t full;		       /* sends that found no room */
-	uint64_t wakes;		       /* wake system calls made */
+	uint64_t wakes;		       /* wake system calls made; of a sending and a receiving
+					  thread at the same instant only one may be counted */
 	uint64_t sleeps;	       /* times slept in the inbox */
 	uint64_t safety_wakes;	       /* sleeps ended by the safety wake that found work */
 	uint64_t corrupt;	       /* pairs resynchronised */
@@ -287,16 +292,19 @@ RINGBUS_API int ringbus_subscribe(struct ringbus_event **event, struct ringbus_n
 /* Ends the subscription. Its handler will not run again once this returned; if it runs in another
  * thread, this waits for it, so do not hold a lock that it takes. Called in a handler, of this or
  * another node, it does not wait: the handler may run on that runs just then. -ENOENT not
- * subscribed; -EINVAL own SINGLE event. */
+ * subscribed; -EINVAL own SINGLE event; -ETIMEDOUT control lock. */
 RINGBUS_API int ringbus_unsubscribe(struct ringbus_event *event);
-/* Ends an event for all. -EPERM not the creator, or MULTI; -ENOENT no such event any more. */
+/* Ends an event for all. -EPERM not the creator, or MULTI; -ENOENT no such event any more;
+ * -ETIMEDOUT control lock. */
 RINGBUS_API int ringbus_event_dissolve(struct ringbus_event *event);
-/* A handle to an event that exists or has subscribers. -ENOENT otherwise. */
+/* A handle to an event that exists or has subscribers. -ENOENT otherwise; -EINVAL bad id;
+ * -ETIMEDOUT control lock. */
 RINGBUS_API int ringbus_event_find(struct ringbus_event **event, struct ringbus_node *node,
 				   const char *id);
 /* Its id; valid as long as the node. */
 RINGBUS_API const char *ringbus_event_id(const struct ringbus_event *event);
-/* Waits until at least count nodes other than this one receive the event. -ETIMEDOUT; -ENOENT. */
+/* Waits until at least count nodes other than this one receive the event. -ETIMEDOUT, also with
+ * timeout 0; -ENOENT no such event any more; -EINTR. */
 RINGBUS_API int ringbus_event_wait_subscribers(struct ringbus_event *event, unsigned count,
 					       uint64_t timeout_ns);
 
@@ -321,7 +329,8 @@ RINGBUS_API int ringbus_subscriptions(struct ringbus_node *node, struct ringbus_
 /* Emits to all subscribers but this node. All or nothing: -EAGAIN (timeout 0) and -ETIMEDOUT mean
  * that nobody got it; see ringbus_node_held_back_by(). Returns the number of receivers. Copies
  * data; NULL is allowed with size 0. No system call while all receivers are awake. -EPERM no right;
- * -ENOENT no creator at present, or dissolved; -EMSGSIZE; -ENOSPC; -EBADMSG; -ESTALE; -EBUSY. */
+ * -ENOENT no creator at present, or dissolved; -EMSGSIZE; -ENOSPC; -EBADMSG; -EINTR; -EBUSY two
+ * threads with single_sender, in debug builds; -EINVAL no event, or no data. */
 RINGBUS_API int ringbus_emit(struct ringbus_event *event, const void *data, size_t size,
 			     uint64_t timeout_ns);
 /* Sends to the node of one process. Returns 0, not a number of receivers. -ESRCH not on the bus;
@@ -339,13 +348,14 @@ struct ringbus_loan {
 	struct ringbus_node *node;
 	uint64_t internal[2];
 };
-/* Lends size bytes of this node's pool. -EAGAIN/-ETIMEDOUT pool in use; -EMSGSIZE; -ENOSPC. The
- * loan ends with ringbus_emit_loan(), ringbus_contact_loan() or ringbus_loan_cancel(). */
+/* Lends size bytes of this node's pool. -EAGAIN/-ETIMEDOUT pool in use; -EMSGSIZE; -ENOSPC; -EINTR;
+ * -EBUSY as in ringbus_emit(). The loan ends with ringbus_emit_loan(), ringbus_contact_loan() or
+ * ringbus_loan_cancel(). */
 RINGBUS_API int ringbus_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan,
 			     uint64_t timeout_ns);
 /* As ringbus_emit() and ringbus_contact_address(), returned values too, with the loan's memory (the
  * first loan->size bytes, which may have been made smaller). On failure the loan stays with the
- * caller. */
+ * caller. -EINVAL not a loan of this node, or made larger; else as those two. */
 RINGBUS_API int ringbus_emit_loan(struct ringbus_event *event, struct ringbus_loan *loan,
 				  uint64_t timeout_ns);
 RINGBUS_API int ringbus_contact_loan(struct ringbus_node *node, const struct ringbus_address *to,
@@ -354,12 +364,14 @@ RINGBUS_API int ringbus_contact_loan(struct ringbus_node *node, const struct rin
 RINGBUS_API void ringbus_loan_cancel(struct ringbus_loan *loan);
 
 /* ---- receiving ---- */
-/* One way at a time: a second receiver at the same moment gets -EBUSY. */
+/* One way at a time: a second receiver at the same moment, or one within a handler, gets -EBUSY. */
 
 /* Sets the handler of contacts and starts a thread on which all handlers of the node run, one at a
- * time. Returns at once. -EBUSY already listening. */
+ * time. Returns at once. -EBUSY already listening, or another thread receives; -EAGAIN no thread
+ * is left. */
 RINGBUS_API int ringbus_listen(struct ringbus_node *node, ringbus_handler on_contact, void *user);
-/* Stops and joins the thread. What was not yet delivered is kept. 0 also when not listening. */
+/* Stops and joins the thread. What was not yet delivered is kept. 0 also when not listening. -EBUSY
+ * from within a handler of this thread. */
 RINGBUS_API int ringbus_listen_stop(struct ringbus_node *node);
 /* Sets the handler of contacts for ringbus_poll() without starting a thread. NULL: contacts are
  * counted and dropped. Any thread, also while another polls: it may call the one before once more.
@@ -369,16 +381,16 @@ RINGBUS_API int ringbus_on_contact(struct ringbus_node *node, ringbus_handler on
 /* Delivers up to limit messages and notices (0: 256) to handlers in this thread; never blocks.
  * Returns how many were taken. */
 RINGBUS_API int ringbus_poll(struct ringbus_node *node, unsigned limit);
-/* Blocks until something may be pending. -ETIMEDOUT. */
+/* Blocks until something may be pending. -ETIMEDOUT, also with timeout 0; -EINTR. */
 RINGBUS_API int ringbus_wait(struct ringbus_node *node, uint64_t timeout_ns);
 /* Pulls one message; handlers are not called. message->data points into shared memory, see struct
- * ringbus_message. -EAGAIN (timeout 0) or -ETIMEDOUT when there is none. */
+ * ringbus_message. -EAGAIN (timeout 0) or -ETIMEDOUT when there is none; -EINTR. */
 RINGBUS_API int ringbus_next(struct ringbus_node *node, struct ringbus_message *message,
 			     uint64_t timeout_ns);
 /* Pulls one message and copies its payload into buffer; message (may be NULL) then points there.
  * -EMSGSIZE buffer too small: message is filled in all the same, its size tells the need and its
  * data points into shared memory, as after ringbus_next(); the message stays and can be pulled
- * again. */
+ * again. Else as ringbus_next(). */
 RINGBUS_API int ringbus_receive(struct ringbus_node *node, void *buffer, size_t capacity,
 				struct ringbus_message *message, uint64_t timeout_ns);
 /* Keeps the payload of the message being handled (or just pulled, also into a buffer that was too
@@ -392,13 +404,14 @@ RINGBUS_API void ringbus_release(struct ringbus_borrow *borrow);
 /* ---- signals: counted, without payload ---- */
 
 /* Signals the node of one process. Never blocks, never allocates; a system call only if it sleeps.
- * -ESRCH not on the bus; -ENOTUNIQ; -EINVAL itself. */
+ * -ESRCH not on the bus; -ENOTUNIQ; -EINVAL itself; -EBADMSG somebody overwrites its word all the
+ * time. */
 RINGBUS_API int ringbus_signal(struct ringbus_node *node, uint32_t pid);
 RINGBUS_API int ringbus_signal_address(struct ringbus_node *node, const struct ringbus_address *to);
 /* Waits for signals and takes them. count gets how many came since last taken. Any thread, also
  * while others receive or wait for signals too: it is in nobody's way, and may then hear of a
  * signal 10 ms later (100 ms: while a handler runs for so long). Never sleeps within a handler.
- * -EAGAIN/-ETIMEDOUT none came. */
+ * -EAGAIN/-ETIMEDOUT none came; -EINTR. */
 RINGBUS_API int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count,
 				    uint64_t timeout_ns);
 /* Signals are given to handler in listen and poll instead. NULL ends that. Any thread, also while
@@ -411,7 +424,8 @@ RINGBUS_API int ringbus_on_signal(struct ringbus_node *node, ringbus_signal_hand
 struct ringbus_service_options {
 	size_t size;
 	unsigned port;	       /* 0: RINGBUS_PORT, else 54121 */
-	const char *directory; /* NULL: $RINGBUS_DIR, else /dev/shm/ringbus-UID (made 0700) */
+	const char *directory; /* NULL: $RINGBUS_DIR, else /run/ringbus if this port's bus is there,
+				  else /dev/shm/ringbus-UID (made 0700) */
 	const char *group;     /* name or number: 2770/0660 for this group; needs directory or
 				  $RINGBUS_DIR. One that is 2770 already shares without this */
 	unsigned nodes;	       /* 2 to 256; 0: 64 */
@@ -419,17 +433,20 @@ struct ringbus_service_options {
 	uint64_t ring_bytes;   /* per talking pair, power of two, 4 KiB to 1 GiB; 0: 256 KiB */
 	uint64_t pool_bytes;   /* limit of payload memory per node, 64 KiB to 1 TiB; 0: 128 MiB */
 	uint64_t linger_ns;    /* end after the bus was empty this long; 0: never */
-	int listen_fd;	       /* > 0: already listening socket (socket activation) */
+	int listen_fd;	       /* > 0: already listening socket (socket activation). The service's
+				  once it is open, which closes it; the caller's if open fails */
 	bool sigbus_guard;     /* as in struct ringbus_node_options: serving ends with -EFAULT */
 };
 /* Takes the service of a bus: makes its region, or adopts a living one, and listens on 127.0.0.1.
  * Geometry options are ignored with a log line when a living region is adopted. -EADDRINUSE another
- * process holds the port (the detail says which); -EBUSY the bus has a service; -EINVAL; -EACCES;
- * -ENOSPC; -EPROTO live region of another layout. */
+ * process holds the port (the detail says which); -EBUSY the bus has a service; -EINVAL an option
+ * is out of range, or listen_fd no socket that listens on 127.0.0.1; -EACCES; -ENOENT the directory
+ * cannot be made; -ENOSPC; -EPROTO live region of another layout. */
 RINGBUS_API int ringbus_service_open(struct ringbus_service **service,
 				     const struct ringbus_service_options *options);
 /* Serves until ringbus_service_stop() or the linger time. Runs in the calling thread. -EFAULT the
- * region was truncated, with sigbus_guard. */
+ * region was truncated, with sigbus_guard; -ENOTCONN in a forked child; -EADDRINUSE somebody joined
+ * when the linger time was over, and another process had taken the port by then. */
 RINGBUS_API int ringbus_service_run(struct ringbus_service *service);
 /* Makes ringbus_service_run() return. Async-signal-safe, any thread. */
 RINGBUS_API void ringbus_service_stop(struct ringbus_service *service);
