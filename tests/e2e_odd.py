@@ -69,6 +69,19 @@ def bounds_of_numbers_are_told(bus):
         refused(bus, ("ringbus", "emit") + words, "ringbus: emit: " + said)
 
 
+def a_filter_that_compares_wants_numbers(bus):
+    for option, value, said in (
+        ("--filter", "PID>x", '"x" is not a number to filter by'),
+        ("--filter", "PID<", '"" is not a number to filter by'),
+        ("--filter", "BYTES>1k", '"1k" is not a number to filter by'),
+        ("--filter", "NAME>1", 'the column "NAME" has no numbers'),
+        ("--sort", "", 'there is no column "" to sort by'),
+    ):
+        refused(bus, ("shm-inspect", "nodes", option, value), "shm-inspect: nodes: " + said)
+    for value in ("PID>1", "PID<2.5", "NAME=", "PID=x"):
+        same(bus.run("shm-inspect", "nodes", "--filter", value).returncode, 0, value)
+
+
 def slots(bus):
     nodes = json.loads(bus.run("ringbus", "ls", "--json").stdout)["nodes"]
     return [node["slot"] for node in nodes if node["state"] == "live"]
@@ -139,6 +152,7 @@ main((
     a_wrong_option_is_named_wherever_it_stands,
     an_empty_name_is_no_directory,
     bounds_of_numbers_are_told,
+    a_filter_that_compares_wants_numbers,
     contact_waits_for_the_owner_of_a_slot,
     names_in_messages_cannot_move_the_cursor,
     top_without_a_terminal_names_commands_that_there_are,

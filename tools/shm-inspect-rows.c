@@ -184,7 +184,8 @@ static void cell_json(struct view *view, const struct column *column, const void
 const struct column *rows_column(const struct column *columns, size_t n, const char *name)
 {
 	for (size_t i = 0; i < n; i++)
-		if (strcasecmp(columns[i].title, name) == 0 || strcmp(columns[i].key, name) == 0)
+		if (*name &&
+		    (strcasecmp(columns[i].title, name) == 0 || strcmp(columns[i].key, name) == 0))
 			return &columns[i];
 	return NULL;
 }
@@ -313,10 +314,23 @@ static struct table *open_table(const struct view *view, const struct column *co
 	return table_open(titles);
 }
 
+/* Of COLUMN>TEXT and COLUMN<TEXT: both must be figures. */
+static int check_figures(const struct column *column, const char *name, const char *text)
+{
+	char *end;
+	strtod(text, &end);
+	if (is_text(column))
+		return cli_usage_error("the column \"%s\" has no numbers", name);
+	if (end == text || *end)
+		return cli_usage_error("\"%s\" is not a number to filter by", text);
+	return CLI_OK;
+}
+
 /* The columns that --sort and --filter name must be there. */
 static int check_names(const struct view *view, const struct column *columns, size_t n)
 {
 	size_t length = view->filter ? strcspn(view->filter, "=<>") : 0;
+	const struct column *column;
 	char name[64];
 	if (view->sort && !rows_column(columns, n, view->sort))
 		return cli_usage_error("there is no column \"%s\" to sort by", view->sort);
@@ -324,8 +338,11 @@ static int check_names(const struct view *view, const struct column *columns, si
 		return CLI_OK;
 	memcpy(name, view->filter, length);
 	name[length] = 0;
-	if (!rows_column(columns, n, name))
+	column = rows_column(columns, n, name);
+	if (!column)
 		return cli_usage_error("there is no column \"%s\" to filter by", name);
+	if (view->filter[length] != '=')
+		return check_figures(column, name, view->filter + length + 1);
 	return CLI_OK;
 }
 
