@@ -201,7 +201,8 @@ RINGBUS_API int ringbus_node_address(const struct ringbus_node *node,
 /* Address of the live node with this name. -ESRCH if there is none; -EINVAL no name. */
 RINGBUS_API int ringbus_node_find(struct ringbus_node *node, const char *name,
 				  struct ringbus_address *address);
-/* Address of the live node of a process. -ESRCH not on the bus; -ENOTUNIQ it has several nodes. */
+/* Address of the live node of a process. -ESRCH not on the bus; -ENOTUNIQ it has several nodes;
+ * -EINVAL it is ours, and has no other. */
 RINGBUS_API int ringbus_node_find_pid(struct ringbus_node *node, uint32_t pid,
 				      struct ringbus_address *address);
 /* A descriptor for epoll, libuv, GLib, asyncio: level-triggered, readable while anything may be

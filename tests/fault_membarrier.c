@@ -53,6 +53,8 @@ static struct ringbus_node *unfenced_sender(struct ringbus_node *to)
 {
 	struct ringbus_node *from = node_open();
 
+	if (!from->membarrier)
+		skip(); /* denied to this process from the start */
 	assert_true(becomes_unfenced(from, to));
 	return from;
 }
@@ -122,6 +124,8 @@ static void looks_at_its_descriptor(uint64_t unused)
 	struct ringbus_node *to = child_node(&o), *from = child_node(NULL);
 	struct pollfd p = {.events = POLLIN};
 
+	if (!from->membarrier)
+		_exit(0);
 	child_check(becomes_unfenced(from, to));
 	p.fd = child_ok(ringbus_node_fd(to));
 	child_check(deny_syscall(SYS_membarrier, EPERM, -1, true, 0));
