@@ -50,6 +50,7 @@ def an_empty_name_is_no_directory(bus):
     for words, said in (
         (("ringbus", "ls", "--directory", ""), "ringbus: ls: --directory needs a name"),
         (("ringbus", "emit", "--directory=", "x", "y"), "ringbus: emit: --directory needs a name"),
+        (("ringbus", "emit", "x", "--file", ""), "ringbus: emit: --file needs a name"),
         (("shm-inspect", "nodes", "-d", ""), "shm-inspect: nodes: --directory needs a name"),
         (("shm-inspect", "nodes", "--file", ""), "shm-inspect: nodes: --file needs a name"),
     ):
@@ -64,6 +65,7 @@ def bounds_of_numbers_are_told(bus):
     for words, said in (
         (("--wait-subscribers", "256", "x"), '"256" is not a number of subscribers (0 to 255)'),
         (("--rate", "0", "x"), '"0" is not a rate (1 to 1000000000 messages a second)'),
+        (("--size", "0.5", "x"), '"0.5" is not a size (100, 4k, 1M)'),
         (("--rate", "1e3", "x"), '"1e3" is not a rate (1 to 1000000000 messages a second)'),
     ):
         refused(bus, ("ringbus", "emit") + words, "ringbus: emit: " + said)

@@ -246,6 +246,8 @@ bool cli_parse_size(const char *text, uint64_t *bytes)
 		if (*end)
 			return false;
 	}
+	if (shift == 0 && number != floor(number))
+		return false; /* half a byte */
 	number = number * (double)(UINT64_C(1) << shift);
 	if (number >= 9.2e18)
 		return false;

@@ -62,6 +62,8 @@ static void feed_option(struct feed *feed, int letter)
 		break;
 	case 'f':
 		feed->file = optarg;
+		if (!*optarg)
+			call->status = cli_usage_error("--file needs a name");
 		break;
 	case LETTER_CHUNK:
 		if (!cli_parse_size(optarg, &feed->chunk) || feed->chunk == 0 ||
