@@ -370,9 +370,10 @@ int ringbus_event_create(struct ringbus_event **event, struct ringbus_node *node
 	struct ringbus_event *e;
 	struct control c;
 	size_t bytes;
-	int r = node_enter(node);
+	int r;
 
 	rb_fail_clear();
+	r = node_enter(node);
 	if (r < 0)
 		return r;
 	r = rb_options_take(&o, sizeof(o), options);
@@ -441,9 +442,10 @@ int ringbus_subscribe(struct ringbus_event **event, struct ringbus_node *node, c
 	struct ringbus_event *e;
 	struct control c;
 	size_t bytes = 0;
-	int r = node_enter(node);
+	int r;
 
 	rb_fail_clear();
+	r = node_enter(node);
 	if (r == 0)
 		r = rb_options_take(&o, sizeof(o), options);
 	if (r == 0)
@@ -500,10 +502,11 @@ static int leave_event(struct ringbus_event *e, bool dissolve)
 
 int ringbus_unsubscribe(struct ringbus_event *event)
 {
-	int r = event ? node_enter(event->node) : -EINVAL;
+	int r;
 	bool single;
 
 	rb_fail_clear();
+	r = event ? node_enter(event->node) : -EINVAL;
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&event->node->events_lock);
@@ -522,9 +525,10 @@ int ringbus_unsubscribe(struct ringbus_event *event)
 
 int ringbus_event_dissolve(struct ringbus_event *event)
 {
-	int r = event ? node_enter(event->node) : -EINVAL;
+	int r;
 
 	rb_fail_clear();
+	r = event ? node_enter(event->node) : -EINVAL;
 	if (r < 0)
 		return r;
 	return leave_event(event, true);
@@ -545,9 +549,10 @@ int ringbus_event_find(struct ringbus_event **event, struct ringbus_node *node, 
 	struct ringbus_event *e = NULL;
 	struct control c;
 	size_t bytes = 0;
-	int r = node_enter(node);
+	int r;
 
 	rb_fail_clear();
+	r = node_enter(node);
 	if (r == 0)
 		r = name_check(id, &bytes);
 	if (r == 0)

@@ -471,13 +471,21 @@ void ringbus_node_close(struct ringbus_node *node)
 	node_close_now(node);
 }
 
+static int no_place(void)
+{
+	return rb_fail(-EINVAL, "no place for the address");
+}
+
 int ringbus_node_address(const struct ringbus_node *node, struct ringbus_address *address)
 {
 	int r = node_enter(node);
 
-	if (r == 0)
-		*address = (struct ringbus_address){node->pid, node->slot, node->generation};
-	return r;
+	if (r < 0)
+		return r;
+	if (!address)
+		return no_place();
+	*address = (struct ringbus_address){node->pid, node->slot, node->generation};
+	return 0;
 }
 
 int ringbus_node_find(struct ringbus_node *node, const char *name, struct ringbus_address *address)
@@ -488,6 +496,8 @@ int ringbus_node_find(struct ringbus_node *node, const char *name, struct ringbu
 
 	if (r < 0)
 		return r;
+	if (!address)
+		return no_place();
 	if (!name || !*name)
 		return rb_fail(-EINVAL, "a node name is needed");
 	slot = slot_of_name(node->region, node->region->records, name, &word);
@@ -505,6 +515,8 @@ int ringbus_node_find_pid(struct ringbus_node *node, uint32_t pid, struct ringbu
 
 	if (r < 0)
 		return r;
+	if (!address)
+		return no_place();
 	for (uint32_t s = 0; s < node->region->g.nodes && pid != 0; s++) {
 		/* sync SLOT reader: identity of the owner; pairs SLOT writer in become_live() */
 		uint64_t word = shm_load_acquire(&node->region->bells[s].slot);

@@ -98,6 +98,8 @@ int ringbus_signal_address(struct ringbus_node *node, const struct ringbus_addre
 
 	if (r < 0)
 		return r;
+	if (!to)
+		return rb_fail(-EINVAL, "no address");
 	if (to->slot >= node->region->g.nodes)
 		return rb_fail(-ESRCH, "slot %u is out of range", to->slot);
 	if (to->slot == node->slot)
@@ -245,6 +247,8 @@ int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count, uint64_t tim
 	own_add(&node->signal_waiters, (uint64_t)-1);
 	if (r < 0)
 		return r;
+	if (n == 0 && own_load(&node->close_wanted))
+		return -ENOTCONN;
 	if (n == 0)
 		return node_guarded(node, timeout_ns == 0 ? -EAGAIN : -ETIMEDOUT);
 	if (count)

@@ -408,6 +408,10 @@ static void null_arguments_are_misuse(void **state)
 	fails(ringbus_contact_address(a, NULL, "x", 1, 0), -EINVAL);
 	fails(ringbus_next(NULL, NULL, 0), -EINVAL);
 	fails(ringbus_node_find(a, NULL, NULL), -EINVAL);
+	fails(ringbus_node_find(a, "x", NULL), -EINVAL);
+	fails(ringbus_node_find_pid(a, 1, NULL), -EINVAL);
+	fails(ringbus_node_address(a, NULL), -EINVAL);
+	fails(ringbus_signal_address(a, NULL), -EINVAL);
 	ringbus_release(NULL);
 	ringbus_service_close(NULL);
 	ringbus_loan_cancel(&(struct ringbus_loan){0});
