@@ -99,22 +99,33 @@ void link_tx_close(struct ringbus_node *node, struct link_tx *tx)
 	free(tx);
 }
 
-/* Maps the ring from `slot`. -EAGAIN: it is not there yet. */
-static int map_rx(struct ringbus_node *node, uint32_t slot, struct link_rx *rx)
+/* Maps the ring from `slot` and takes its end. -EAGAIN: it is not there yet. joining: the pages of
+ * one that nobody uses were given back (reclaim.c). They come again with its next sender; until
+ * then only that of our position is looked at. */
+static int map_rx(struct ringbus_node *node, uint32_t slot, struct link_rx *rx, bool joining)
 {
 	struct region *region = node->region;
+	uint64_t capacity = region->g.ring_bytes, page;
 	/* sync EXTENT receiver: name before the space; pairs EXTENT sender in ring_offset() */
 	uint64_t offset = shm_load_acquire(&region->nodes[slot].ring[node->slot]);
+	uint8_t *data;
 	int r;
 
 	if (offset == 0)
 		return -EAGAIN;
 	if (offset < region->g.fixed_bytes || (offset & (RB_PAGE - 1)))
 		return -EBADMSG;
-	r = region_map(region, offset, TX_BYTES(region), false, true, &rx->map);
+	r = region_map(region, offset, TX_BYTES(region), false, !joining, &rx->map);
 	if (r == 0)
 		r = region_map(region, offset + TX_BYTES(region), RB_PAGE, true, true, &rx->rx_map);
-	return r;
+	if (r < 0)
+		return r;
+	data = (uint8_t *)rx->map + RB_PAGE;
+	ring_rx_take(&rx->ring, rx->map, data, rx->rx_map, capacity);
+	page = rx->ring.at & (capacity - 1) & ~(uint64_t)(RB_PAGE - 1);
+	return joining ? region_populate(region, data + page, offset + RB_PAGE + page, RB_PAGE,
+					 false)
+		       : 0;
 }
 
 int link_rx_open(struct ringbus_node *node, uint32_t slot, bool joining)
@@ -126,13 +137,12 @@ int link_rx_open(struct ringbus_node *node, uint32_t slot, bool joining)
 		return -ENOMEM;
 	rx->slot = slot;
 	rx->bell = &node->region->bells[slot];
-	r = map_rx(node, slot, rx);
+	r = map_rx(node, slot, rx, joining);
 	if (r < 0) {
 		link_rx_close(node, rx);
 		return r;
 	}
-	ring_rx_init(&rx->ring, rx->map, (uint8_t *)rx->map + RB_PAGE, rx->rx_map,
-		     node->region->g.ring_bytes, joining);
+	ring_rx_begin(&rx->ring, joining);
 	/* relaxed: counter; what was lost before we joined is not ours to tell */
 	rx->drops = joining ? shm_load_relaxed(&rx->ring.ctl->drops) : 0;
 	shm_store_relaxed(&rx->ring.rx->drops_seen, rx->drops); /* relaxed: for tools */

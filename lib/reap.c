@@ -52,23 +52,31 @@ void control_mark_dead(struct region *region, uint32_t slot, uint64_t word)
 	control_announce(region);
 }
 
-static void clear_extent_bits(struct region *region, const struct pool_place *place, uint32_t slot)
+static int clear_extent_bits(struct region *region, const struct pool_place *place, uint32_t slot)
 {
+	const uint64_t each = LAYOUT_MASK_WORDS * sizeof(struct shm_word);
+	uint64_t end = place->offset + place->bits_bytes, from = place->offset, to = end;
 	void *map;
+	int r = region_map(region, place->offset, place->bits_bytes, true, false, &map);
 
-	if (region_map(region, place->offset, place->bits_bytes, true, false, &map) < 0)
-		return; /* out of the file: the owner's page is damaged, and nobody can have mapped
-			   it */
-	for (uint32_t i = 0; i < place->chunks; i++) {
-		struct shm_word *w = &pool_bits(map, i)[slot / 64];
+	if (r == -EBADMSG)
+		return 0; /* out of the file: the owner's page is damaged, and nobody can have
+			     mapped it */
+	if (r < 0)
+		return r;
+	for (; region_next_data(region, &from, &to); from = to, to = end)
+		for (uint64_t i = (from - place->offset) / each;
+		     i < rb_min(place->chunks, (to - place->offset) / each); i++) {
+			struct shm_word *w = &pool_bits(map, (uint32_t)i)[slot / 64];
 
-		/* relaxed: the RMW decides */
-		if (shm_load_relaxed(w) & 1ull << slot % 64)
-			/* sync BORROW reaper: the bits of the dead before its slot is FREE; pairs
-			 * BORROW sender in is_borrowed() */
-			shm_fetch_and(w, ~(1ull << slot % 64));
-	}
+			/* relaxed: the RMW decides */
+			if (shm_load_relaxed(w) & 1ull << slot % 64)
+				/* sync BORROW reaper: the bits of the dead before its slot is FREE;
+				 * pairs BORROW sender in is_borrowed() */
+				shm_fetch_and(w, ~(1ull << slot % 64));
+		}
 	region_unmap(region, map, place->bits_bytes);
+	return 0;
 }
 
 bool control_pool_place(const struct region *region, const struct layout_pool_extent *e,
@@ -85,26 +93,30 @@ bool control_pool_place(const struct region *region, const struct layout_pool_ex
 }
 
 /* The borrow bits of a dead receiver, in the pools of all. */
-static void clear_borrows(struct region *region, uint32_t slot)
+static int clear_borrows(struct region *region, uint32_t slot)
 {
 	struct pool_place place;
+	int r = 0;
 
 	for (uint32_t s = 0; s < region->g.nodes; s++) {
 		uint64_t seen = 0;
 
-		for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++)
+		for (uint32_t i = 0; r == 0 && i < LAYOUT_POOL_EXTENTS; i++)
 			if (control_pool_place(region, &region->nodes[s].pool[i], &place, &seen))
-				clear_extent_bits(region, &place, slot);
+				r = clear_extent_bits(region, &place, slot);
 	}
+	return r;
 }
 
-/* Frees one slot that is DEAD or LEFT; with the lock held, so nobody else does. */
-static void free_one(struct control *c, uint32_t slot, uint64_t word)
+/* Frees one slot that is DEAD or LEFT; with the lock held, so nobody else does. False: this process
+ * cannot clean up, for want of memory or descriptors; so it is left to the next. */
+static bool free_one(struct control *c, uint32_t slot, uint64_t word)
 {
 	struct layout_record *record = &c->records[slot];
 
 	control_event_forget_slot(c, slot);
-	clear_borrows(c->region, slot);
+	if (clear_borrows(c->region, slot) < 0)
+		return false;
 	shm_store_relaxed(&record->name_bytes, 0); /* relaxed: published by FREE */
 	/* relaxed, both: under the lock; published by FREE */
 	shm_store_relaxed(&record->ended,
@@ -115,6 +127,7 @@ static void free_one(struct control *c, uint32_t slot, uint64_t word)
 	/* sync SLOT writer: all cleaned up before FREE; pairs SLOT reader in free_slot() */
 	shm_cas(&c->region->bells[slot].slot, &word,
 		slot_word(slot_generation(word), 0, SLOT_FREE));
+	return true;
 }
 
 int control_reap_held(struct control *c)
@@ -128,8 +141,7 @@ int control_reap_held(struct control *c)
 
 		if (slot_state(word) != SLOT_DEAD && slot_state(word) != SLOT_LEFT)
 			continue;
-		free_one(c, s, word);
-		freed++;
+		freed += free_one(c, s, word);
 	}
 	if (freed > 0)
 		control_announce(c->region);

@@ -57,17 +57,22 @@ static bool is_free(const struct region *region, uint32_t slot)
 	return slot_state(shm_load_acquire(&region->bells[slot].slot)) == SLOT_FREE;
 }
 
-static bool map_pair(const struct region *region, uint32_t from, uint32_t to, struct pair *p)
+/* -EBADMSG: there is no such ring, or it cannot be one; else it could not be mapped. */
+static int map_pair(const struct region *region, uint32_t from, uint32_t to, struct pair *p)
 {
+	int r;
+
 	/* sync EXTENT receiver: name before the space; pairs EXTENT sender in ring_offset() */
 	p->offset = shm_load_acquire(&region->nodes[from].ring[to]);
-	if (p->offset < region->g.fixed_bytes || (p->offset & (RB_PAGE - 1)) ||
-	    region_map(region, p->offset, layout_ring_extent_bytes(&region->g), true, false,
-		       &p->map) < 0)
-		return false;
+	if (p->offset < region->g.fixed_bytes || (p->offset & (RB_PAGE - 1)))
+		return -EBADMSG;
+	r = region_map(region, p->offset, layout_ring_extent_bytes(&region->g), true, false,
+		       &p->map);
+	if (r < 0)
+		return r;
 	p->tx = p->map;
 	p->rx = (void *)((char *)p->map + RB_PAGE + region->g.ring_bytes);
-	return true;
+	return 0;
 }
 
 static void unmap_pair(const struct region *region, struct pair *p)
@@ -75,10 +80,11 @@ static void unmap_pair(const struct region *region, struct pair *p)
 	region_unmap(region, p->map, layout_ring_extent_bytes(&region->g));
 }
 
-/* The first position without a record; false: nobody can say, the pair is spoiled or asks. */
+/* The first position without a record; false: nobody can say, the pair is spoiled or asks. Its
+ * pages may be gone already. */
 static bool true_tail(const struct region *region, const struct pair *p, uint64_t *tail)
 {
-	uint64_t at;
+	uint64_t at, page, page_end;
 	bool bad;
 
 	/* relaxed, all: the writers are gone (SLOT), or, where one lives, a moment more or less
@@ -89,6 +95,11 @@ static bool true_tail(const struct region *region, const struct pair *p, uint64_
 	at = ring_later(shm_load_relaxed(&p->tx->hint) & ~7ull,
 			shm_load_relaxed(&p->rx->head) & ~7ull);
 	at = ring_later(at, shm_load_relaxed(&p->tx->start) & ~7ull);
+	page = p->offset + RB_PAGE + (at & (region->g.ring_bytes - 1) & ~(uint64_t)(RB_PAGE - 1));
+	page_end = page + RB_PAGE;
+	*tail = at;
+	if (!region_next_data(region, &page, &page_end))
+		return true;
 	*tail = ring_walk((const uint8_t *)p->map + RB_PAGE, at, region->g.ring_bytes, &bad);
 	return !bad;
 }
@@ -98,7 +109,7 @@ static bool true_tail(const struct region *region, const struct pair *p, uint64_
 static bool settle_pair(struct region *region, const struct book *book, uint32_t from, uint32_t to,
 			struct pair *p, uint64_t *tail)
 {
-	if (!map_pair(region, from, to, p))
+	if (map_pair(region, from, to, p) < 0)
 		return false;
 	if (is_named_twice(book, p->offset, layout_ring_extent_bytes(&region->g)) ||
 	    !true_tail(region, p, tail)) {
@@ -151,16 +162,22 @@ static void punch_pair(struct region *region, const struct book *book, uint32_t 
 }
 
 /* Whether a receiver still has something of this slot to read, other than `gone`, which is being
- * freed and reads nothing any more. */
+ * freed and reads nothing any more. Or nobody can say. */
 static bool is_unread(struct region *region, uint32_t slot, uint32_t gone)
 {
 	for (uint32_t to = 0; to < region->g.nodes; to++) {
 		struct pair p;
 		uint64_t tail;
 		bool unread;
+		int r;
 
-		if (to == gone || is_free(region, to) || !map_pair(region, slot, to, &p))
+		if (to == gone || is_free(region, to))
 			continue;
+		r = map_pair(region, slot, to, &p);
+		if (r == -EBADMSG)
+			continue;
+		if (r < 0)
+			return true;
 		/* sync HEAD sender: head before the borrow bits; pairs HEAD receiver in
 		 * ring_rx_give() */
 		unread = !true_tail(region, &p, &tail) || shm_load_acquire(&p.rx->head) != tail;
@@ -173,14 +190,19 @@ static bool is_unread(struct region *region, uint32_t slot, uint32_t gone)
 
 static bool is_borrowed(struct region *region, const struct pool_place *place)
 {
+	uint64_t end = place->offset + place->bits_bytes, from = place->offset, to = end;
+	uint64_t words = (uint64_t)place->chunks * LAYOUT_MASK_WORDS;
 	bool any = false;
 	void *map;
 
 	if (region_map(region, place->offset, place->bits_bytes, true, false, &map) < 0)
 		return true;
-	for (uint64_t i = 0; i < (uint64_t)place->chunks * LAYOUT_MASK_WORDS && !any; i++)
-		/* sync BORROW sender: heads before bits; pairs BORROW receiver in borrow_chunk() */
-		any = shm_load_acquire(pool_bits(map, 0) + i) != 0;
+	for (; !any && region_next_data(region, &from, &to); from = to, to = end)
+		for (uint64_t i = (from - place->offset) / sizeof(struct shm_word);
+		     i < rb_min(words, (to - place->offset) / sizeof(struct shm_word)) && !any; i++)
+			/* sync BORROW sender: heads before bits; pairs BORROW receiver in
+			 * borrow_chunk() */
+			any = shm_load_acquire(pool_bits(map, 0) + i) != 0;
 	region_unmap(region, map, place->bits_bytes);
 	return any;
 }

@@ -161,11 +161,29 @@ int region_size(const struct region *region, uint64_t *bytes)
 	return 0;
 }
 
-int region_map(const struct region *region, uint64_t offset, uint64_t bytes, bool writable,
-	       bool populate, void **map)
+bool region_next_data(const struct region *region, uint64_t *from, uint64_t *to)
+{
+	uint64_t end = *to;
+	off_t at;
+
+	if (*from >= end)
+		return false;
+	at = lseek(region->fd, (off_t)*from, SEEK_DATA);
+	if (at < 0)
+		return errno != ENXIO; /* nobody can say: as if all were there */
+	if ((uint64_t)at >= end)
+		return false;
+	*from = rb_max(*from, (uint64_t)at & ~(uint64_t)(RB_PAGE - 1));
+	at = lseek(region->fd, (off_t)*from, SEEK_HOLE);
+	if ((uint64_t)at > *from)
+		*to = rb_min(end, (uint64_t)at);
+	return true;
+}
+
+/* Whether the file still holds these bytes. */
+static int region_check(const struct region *region, uint64_t offset, uint64_t bytes)
 {
 	uint64_t size;
-	void *at;
 	int r = region_size(region, &size);
 
 	if (r < 0)
@@ -184,6 +202,29 @@ int region_map(const struct region *region, uint64_t offset, uint64_t bytes, boo
 			       "or a peer wrote nonsense",
 			       (unsigned long long)offset, (unsigned long long)(offset + bytes),
 			       region->directory, region->port);
+	return 0;
+}
+
+int region_populate(const struct region *region, void *at, uint64_t offset, uint64_t bytes,
+		    bool writable)
+{
+	int r;
+
+	if (madvise(at, bytes, writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == 0 ||
+	    errno != EFAULT)
+		return 0;
+	r = region_check(region, offset, bytes);
+	return r < 0 ? r : region_no_space(region, -ENOSPC, bytes);
+}
+
+int region_map(const struct region *region, uint64_t offset, uint64_t bytes, bool writable,
+	       bool populate, void **map)
+{
+	void *at;
+	int r = region_check(region, offset, bytes);
+
+	if (r < 0)
+		return r;
 	at = mmap(NULL, bytes, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, region->fd,
 		  (off_t)offset);
 	if (at == MAP_FAILED)
@@ -193,10 +234,12 @@ int region_map(const struct region *region, uint64_t offset, uint64_t bytes, boo
 	madvise(at, bytes, MADV_DONTFORK);
 	madvise(at, bytes, MADV_DONTDUMP);
 	if (populate)
-		madvise(at, bytes, writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
-	if (guard_add(region, at, bytes) < 0) {
+		r = region_populate(region, at, offset, bytes, writable);
+	if (r == 0 && guard_add(region, at, bytes) < 0)
+		r = rb_fail(-ENOMEM, "out of memory");
+	if (r < 0) {
 		munmap(at, bytes);
-		return rb_fail(-ENOMEM, "out of memory");
+		return r;
 	}
 	*map = at;
 	return 0;

@@ -106,9 +106,19 @@ void region_discard_lock(const char *directory, unsigned port);
 /* Bytes of the region file now. -EIO. */
 int region_size(const struct region *region, uint64_t *bytes);
 /* Maps `bytes` at `offset` of the region file (page aligned, checked against the file's size):
- * MADV_DONTFORK and MADV_DONTDUMP set, populated when asked. -EBADMSG out of the file; -ENOMEM. */
+ * MADV_DONTFORK and MADV_DONTDUMP set, populated when asked. -EBADMSG out of the file; -ENOMEM;
+ * -EIO; -EFAULT truncated; -ENOSPC it has holes, and there is no memory to fill them. */
 int region_map(const struct region *region, uint64_t offset, uint64_t bytes, bool writable,
 	       bool populate, void **map);
+/* Fills the holes of a part of a mapping, `at`, which is at this offset of the file: to touch a
+ * hole, even to read it, takes memory, and is SIGBUS when there is none. -ENOSPC; or as
+ * region_map(). */
+int region_populate(const struct region *region, void *at, uint64_t offset, uint64_t bytes,
+		    bool writable);
+/* For who reads what may have been given back: narrows *from, *to (page aligned, within the file)
+ * to the first run of pages with data. False: all of it is holes, which read 0 and are not to be
+ * touched. */
+bool region_next_data(const struct region *region, uint64_t *from, uint64_t *to);
 /* NULL map is allowed. Nothing in a forked child. */
 void region_unmap(const struct region *region, void *map, uint64_t bytes);
 /* fallocate of a range, growing the file: in pieces of 2 MiB, all signals blocked. -ENOSPC; -EFBIG.

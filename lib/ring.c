@@ -221,11 +221,10 @@ void ring_rx_ask(struct ring_rx *rx)
 	shm_count(&rx->rx->bad, 1);
 }
 
-void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const uint8_t *data,
-		  struct layout_ring_rx *own, uint64_t capacity, bool joining)
+void ring_rx_take(struct ring_rx *rx, const struct layout_ring_tx *ctl, const uint8_t *data,
+		  struct layout_ring_rx *own, uint64_t capacity)
 {
 	uint64_t start;
-	bool bad = false;
 
 	*rx = (struct ring_rx){.ctl = ctl,
 			       .data = data,
@@ -246,21 +245,36 @@ void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const ui
 	start = shm_load_relaxed(&ctl->start) &
 		~7ull; /* relaxed: after the acquire of `answered` */
 	rx->at = ring_later(rx->given & ~7ull, start);
+}
+
+void ring_rx_begin(struct ring_rx *rx, bool joining)
+{
+	bool bad = false;
+
+	if (rx->waiting)
+		return;
 	if (joining) {
 		/* relaxed, all: counters of an earlier owner */
-		shm_store_relaxed(&own->messages, 0);
-		shm_store_relaxed(&own->bytes, 0);
-		shm_store_relaxed(&own->stale, 0);
-		shm_store_relaxed(&own->bad, 0);
-		rx->at = ring_walk(data, rx->at, capacity, &bad);
+		shm_store_relaxed(&rx->rx->messages, 0);
+		shm_store_relaxed(&rx->rx->bytes, 0);
+		shm_store_relaxed(&rx->rx->stale, 0);
+		shm_store_relaxed(&rx->rx->bad, 0);
+		rx->at = ring_walk(rx->data, rx->at, rx->capacity, &bad);
 	}
 	/* sync HEAD receiver: the walk before the position; pairs HEAD sender in
 	 * ring_tx_room_slow() */
-	shm_store_release(&own->head, rx->at);
+	shm_store_release(&rx->rx->head, rx->at);
 	rx->given = rx->at;
 	rx->told = rx->at;
 	if (bad)
 		ring_rx_ask(rx);
+}
+
+void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const uint8_t *data,
+		  struct layout_ring_rx *own, uint64_t capacity, bool joining)
+{
+	ring_rx_take(rx, ctl, data, own, capacity);
+	ring_rx_begin(rx, joining);
 }
 
 bool ring_rx_is_spoiled(struct ring_rx *rx)

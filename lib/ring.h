@@ -94,6 +94,10 @@ void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data,
  * us. */
 void ring_rx_init(struct ring_rx *rx, const struct layout_ring_tx *ctl, const uint8_t *data,
 		  struct layout_ring_rx *own, uint64_t capacity, bool joining);
+/* Its two halves. The first reads nothing of `data`; what is read next is at rx->at. */
+void ring_rx_take(struct ring_rx *rx, const struct layout_ring_tx *ctl, const uint8_t *data,
+		  struct layout_ring_rx *own, uint64_t capacity);
+void ring_rx_begin(struct ring_rx *rx, bool joining);
 
 /* Out-of-line halves of ring_tx_ready() and ring_rx_peek(). */
 void ring_tx_answer(struct ring_tx *tx, uint64_t asked);

@@ -394,10 +394,126 @@ static void rings_of_the_gone_make_room_in_a_full_filesystem(void **state)
 	unlink(path);
 }
 
+/* ---- holes that the library made itself ---- */
+
+static void talk(struct ringbus_node *a, struct ringbus_node *b)
+{
+	struct ringbus_address to_a = node_address(a), to_b = node_address(b);
+
+	ok(ringbus_contact_address(a, &to_b, "there", 5, 0));
+	ok(ringbus_contact_address(b, &to_a, "back", 4, 0));
+	pull_text(b, "there");
+	pull_text(a, "back");
+}
+
+/* All leave by themselves: their rings are named for ever, and have no pages any more. */
+static void leave_punched_rings(const struct bus_spec *old, const unsigned (*pairs)[2], unsigned n)
+{
+	struct ringbus_node *nodes[8];
+
+	for (unsigned i = 0; i < old->nodes; i++)
+		nodes[i] = node_open();
+	for (unsigned i = 0; i < n; i++)
+		talk(nodes[pairs[i][0]], nodes[pairs[i][1]]);
+	for (unsigned i = 0; i < old->nodes; i++)
+		node_close(nodes[i]);
+}
+
+static bool fits(int rc)
+{
+	child_check(rc == 0 || rc == -ENOSPC);
+	flag_add(rc == 0 ? MESSAGES : ERRORS, 1);
+	return rc == 0;
+}
+
+static void first_words(struct ringbus_node *from, struct ringbus_node *to)
+{
+	struct ringbus_address address;
+
+	if (!from || !to)
+		return;
+	child_ok(ringbus_node_address(to, &address));
+	fits(ringbus_contact_address(from, &address, "x", 1, 0));
+}
+
+/* Two join where there are rings, a third where there are none: a ring to it is new, for which
+ * those of the slots that are free are looked at. */
+static void newcomers(uint64_t unused)
+{
+	struct ringbus_node_options o = {.size = sizeof(o), .port = bus_port()};
+	struct ringbus_node *nodes[3] = {NULL};
+
+	o.timeout_ns = 20 * HARNESS_SECOND;
+	for (unsigned i = 0; i < 3; i++)
+		if (!fits(ringbus_node_open(&nodes[i], &o)))
+			nodes[i] = NULL;
+	first_words(nodes[0], nodes[1]);
+	first_words(nodes[1], nodes[0]);
+	first_words(nodes[0], nodes[2]);
+	for (unsigned i = 0; i < 3; i++)
+		ringbus_node_close(nodes[i]);
+}
+
+static void rings_without_pages_kill_nobody_in_a_full_filesystem(void **state)
+{
+	static const unsigned pairs[2][2] = {{0, 1}, {3, 4}};
+	struct bus_spec old = {.nodes = 6, .events = 16, .ring_bytes = 65536, .pool_bytes = 65536};
+	char path[128];
+
+	mount_small();
+	snprintf(path, sizeof(path), "%s/ballast", bus_directory());
+	for (off_t pages = 0; pages < 5; pages++) {
+		pid_t service;
+		int ballast;
+
+		flag_set(ERRORS, 0);
+		bus_serve(&old);
+		service = bus_service_pid();
+		leave_punched_rings(&old, pairs, 2);
+		ballast = fill();
+		assert_int_equal(fallocate(ballast, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+					   4096 * pages),
+				 pages ? 0 : -1);
+		child_join(child_start(newcomers, 0));
+		assert_true(flag_get(ERRORS) > 0);
+		assert_false(child_ended(service));
+		close(ballast);
+		unlink(path);
+		leave_punched_rings(&old, pairs, 2);
+		bus_stop();
+	}
+}
+
+static uint64_t file_pages(void)
+{
+	struct stat st;
+
+	assert_int_equal(stat(bus_file(), &st), 0);
+	return (uint64_t)st.st_blocks / 8;
+}
+
+static void who_joins_takes_one_page_of_each_ring_that_nobody_uses(void **state)
+{
+	static const unsigned pairs[5][2] = {{0, 1}, {0, 2}, {0, 3}, {0, 4}, {0, 5}};
+	struct bus_spec old = {.nodes = 6, .ring_bytes = 65536, .pool_bytes = 65536};
+	struct ringbus_node *node;
+	uint64_t before;
+
+	bus_serve(&old);
+	leave_punched_rings(&old, pairs, 5);
+	before = file_pages();
+	node = node_open();
+	assert_int_equal(node_address(node).slot, 0);
+	ok(ringbus_poll(node, 0));
+	assert_true(file_pages() - before <= 5);
+}
+
 static const struct CMUnitTest tests[] = {
 	BARE_TEST(damage_of_the_file_kills_nobody),
 	BARE_TEST(holes_in_a_full_filesystem_kill_nobody),
 	BARE_TEST(rings_of_the_gone_make_room_in_a_full_filesystem),
+	BARE_TEST(rings_without_pages_kill_nobody_in_a_full_filesystem),
+	BARE_TEST(who_joins_takes_one_page_of_each_ring_that_nobody_uses),
 };
 
 HARNESS_MAIN("fuzz_memory", tests)
