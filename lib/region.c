@@ -157,6 +157,11 @@ int region_size(const struct region *region, uint64_t *bytes)
 
 	if (fstat(region->fd, &st) < 0)
 		return rb_fail(-EIO, "fstat of the region failed: %s", strerrordesc_np(errno));
+	if (st.st_dev != region->dev || st.st_ino != region->ino)
+		return rb_fail(-EIO,
+			       "descriptor %d is another file now than %s/%u.bus; the program "
+			       "closed or replaced descriptors that are not its own",
+			       region->fd, region->directory, region->port);
 	*bytes = (uint64_t)st.st_size;
 	return 0;
 }

@@ -103,7 +103,7 @@ int region_live_pids(const char *directory, unsigned port, int32_t *pids, size_t
 /* Unlinks PORT.lock if there is no PORT.bus. Caller holds the election lock on it. */
 void region_discard_lock(const char *directory, unsigned port);
 
-/* Bytes of the region file now. -EIO. */
+/* Bytes of the region file now. -EIO: it cannot be told; our descriptor may be another file. */
 int region_size(const struct region *region, uint64_t *bytes);
 /* Maps `bytes` at `offset` of the region file (page aligned, checked against the file's size):
  * MADV_DONTFORK and MADV_DONTDUMP set, populated when asked. -EBADMSG out of the file; -ENOMEM;
