@@ -209,8 +209,10 @@ int control_extent(struct control *c, uint64_t bytes, uint64_t *offset)
 		r = region_allocate(c->region, at, bytes);
 	}
 	KILL_POINT("X_EXTENT_ALLOCATED");
-	if (r < 0)
+	if (r < 0) {
+		region_punch(c->region, at, bytes); /* the pieces that there was room for */
 		return r;
+	}
 	*offset = at;
 	return 0;
 }

@@ -274,6 +274,8 @@ static int grow(struct ringbus_node *node, uint64_t size, uint64_t lock_deadline
 		if (r < 0)
 			region_unmap(node->region, map, place.bytes);
 	}
+	if (r < 0 && place.offset != 0)
+		region_punch(node->region, place.offset, place.bytes); /* no name leads there */
 	if (r == 0) {
 		/* relaxed: published by `where` */
 		shm_store_relaxed(&p->table[index].bytes,
