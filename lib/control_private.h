@@ -30,8 +30,9 @@ int control_ranges(const struct region *region, struct control_range **ranges, s
 
 struct pool_place;
 /* For who walks the extents that a node's page names: whether this one can be real. *seen_bytes, 0
- * before the first, sums them up: a page that names more than a pool may have is damaged, and
- * whoever cleans up after its owner must not be kept busy by it, nor be led into the fixed part. */
+ * before the first, sums up what they hold: a page that names more than a pool may have is damaged,
+ * and whoever cleans up after its owner must not be kept busy by it, nor be led into the fixed
+ * part. */
 bool control_pool_place(const struct region *region, const struct layout_pool_extent *e,
 			struct pool_place *place, uint64_t *seen_bytes);
 

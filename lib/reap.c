@@ -82,13 +82,13 @@ static int clear_extent_bits(struct region *region, const struct pool_place *pla
 bool control_pool_place(const struct region *region, const struct layout_pool_extent *e,
 			struct pool_place *place, uint64_t *seen_bytes)
 {
-	/* what a pool may have, and a page for the bits of each extent and for rounding */
-	uint64_t most = region->g.pool_bytes + (LAYOUT_POOL_EXTENTS + 1) * 2 * RB_PAGE;
+	/* what a pool may have, of payload as its owner counts it, and rounding */
+	uint64_t most = region->g.pool_bytes + (LAYOUT_POOL_EXTENTS + 1) * RB_PAGE;
 
 	if (!pool_place_read(e, place) || place->offset < region->g.fixed_bytes ||
-	    place->bytes > most - *seen_bytes)
+	    pool_place_payload(place) > most - *seen_bytes)
 		return false;
-	*seen_bytes += place->bytes;
+	*seen_bytes += pool_place_payload(place);
 	return true;
 }
 
