@@ -182,6 +182,10 @@ int send_pool_start(struct ringbus_node *node)
 			continue;
 		if (!tx)
 			r = link_tx_open(node, s, &tx);
+		if (r == -EBADMSG) {
+			r = 0; /* nonsense, and no ring: only who sends to this slot is told */
+			continue;
+		}
 		if (r < 0)
 			break;
 		if (tx->word == LINK_NOBODY) {
