@@ -209,6 +209,7 @@ static int open_extent(struct ringbus_node *node, struct rx_extent *e,
 			return -ENOMEM;
 		}
 		*older = *e;
+		older->replaced = true;
 		for (struct borrow_ref *b = node->borrowed; b; b = b->next)
 			if (b->extent == e)
 				b->extent = older;
@@ -223,6 +224,24 @@ static int open_extent(struct ringbus_node *node, struct rx_extent *e,
 	e->borrows = 0;
 	pthread_mutex_unlock(&node->borrow_lock);
 	return 0;
+}
+
+/* One that was replaced goes with its last payload: else a sender that redraws its pool with each
+ * message would fill us with mappings. */
+void link_rx_unborrow(struct ringbus_node *node, uint32_t slot, struct rx_extent *extent)
+{
+	struct rx_extent *extents = node->rx[slot]->extents;
+
+	if (--extent->borrows > 0 || !extent->replaced)
+		return;
+	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++)
+		for (struct rx_extent **at = &extents[i].older; *at; at = &(*at)->older)
+			if (*at == extent) {
+				*at = extent->older;
+				close_extent(node, extent);
+				free(extent);
+				return;
+			}
 }
 
 int link_rx_chunk(struct ringbus_node *node, struct link_rx *rx, const struct record_chunk *chunk,

@@ -47,6 +47,7 @@ struct rx_extent {
 	uint8_t *bits;		 /* read-write: borrow bits */
 	struct rx_extent *older; /* replaced while payloads in it are borrowed */
 	unsigned borrows;
+	bool replaced; /* by a newer one, on whose list it is */
 };
 
 /* What we receive from one slot. */
@@ -318,6 +319,8 @@ void link_rx_close(struct ringbus_node *node, struct link_rx *rx);
 /* Address of a pooled payload from a descriptor. -EBADMSG. */
 int link_rx_chunk(struct ringbus_node *node, struct link_rx *rx, const struct record_chunk *chunk,
 		  const void **data, struct rx_extent **extent);
+/* A payload of an extent is not borrowed any more. Caller holds borrow_lock. */
+void link_rx_unborrow(struct ringbus_node *node, uint32_t slot, struct rx_extent *extent);
 int link_walk_incoming(struct ringbus_node *node);
 
 /* send.c */

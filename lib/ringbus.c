@@ -423,12 +423,12 @@ static void chunk_is_back(struct ringbus_node *node, struct borrow_ref *ref)
 			*p = ref->next;
 			break;
 		}
-	ref->extent->borrows--;
 	/* sync BORROW receiver: last read before the bit is cleared; pairs BORROW sender in
 	 * is_borrowed() */
 	shm_fetch_and(&pool_bits(ref->extent->bits, ref->chunk)[node->slot / 64],
 		      ~(1ull << node->slot % 64));
 	KILL_POINT("X_BORROW_CLEARED");
+	link_rx_unborrow(node, ref->slot, ref->extent);
 	/* sync BELL waker: bit before the look at `room`; pairs BELL sleeper in doorbell_prepare()
 	 */
 	shm_fence();

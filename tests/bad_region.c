@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 enum { READY, GO };
 
@@ -123,6 +124,36 @@ static void without_space_for_payloads_a_send_says_so_and_small_ones_go_on(void 
 	pull_text(b, "small");
 	pull_text(b, "still");
 	pull_nothing(b);
+	free(data);
+}
+
+static uint64_t bytes_free(void)
+{
+	struct statvfs fs;
+
+	assert_int_equal(statvfs(bus_directory(), &fs), 0);
+	return (uint64_t)fs.f_bavail * fs.f_frsize;
+}
+
+static void a_payload_for_which_there_is_no_space_takes_none(void **state)
+{
+	struct bus_spec spec = {.nodes = 4, .events = 16};
+	struct ringbus_node *a, *b;
+	struct ringbus_event *event;
+	uint8_t *data = calloc(1, 16u << 20);
+	uint64_t before;
+
+	mount_small("size=8m");
+	bus_serve(&spec);
+	a = node_open();
+	b = node_open();
+	event = single(a, "news");
+	subscribe(b, "news");
+	emit_text(event, "makes the ring");
+	before = bytes_free();
+	for (unsigned i = 0; i < 2; i++)
+		fails(ringbus_emit(event, data, 16u << 20, 0), -ENOSPC);
+	assert_int_equal(bytes_free(), before);
 	free(data);
 }
 
@@ -330,9 +361,148 @@ static void a_corrupt_pair_starts_anew_for_a_receiver_that_only_polls(void **sta
 	break_and_mend(0);
 }
 
+static void nonsense_about_a_ring_to_nobody_is_no_hindrance(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = node_open();
+	struct ringbus_address from = node_address(a), to = node_address(b);
+	static const uint8_t data[1000];
+	struct ringbus_message m;
+	struct image image;
+
+	image_open(&image);
+	shm_store_relaxed(&image_node(&image, from.slot)->ring[to.slot + 1], 8);
+	ok(ringbus_contact_address(a, &to, data, sizeof(data), 0));
+	pull(b, &m);
+	assert_int_equal(m.size, sizeof(data));
+	shm_store_relaxed(&image_node(&image, from.slot)->ring[to.slot + 1], 0);
+	munmap(image.map, image.bytes);
+}
+
+/* ---- descriptors that a program replaces ---- */
+
+/* The number under which this process has the region. */
+static int region_descriptor(void)
+{
+	struct stat region, st;
+
+	child_check(stat(bus_file(), &region) == 0);
+	for (int fd = 3; fd < 1024; fd++)
+		if (fstat(fd, &st) == 0 && st.st_dev == region.st_dev && st.st_ino == region.st_ino)
+			return fd;
+	return -1;
+}
+
+static int application_file(size_t bytes)
+{
+	int fd = memfd_create("application", MFD_CLOEXEC);
+
+	child_check(fd >= 0 && ftruncate(fd, (off_t)bytes) == 0);
+	return fd;
+}
+
+static bool is_empty(int fd, size_t bytes)
+{
+	const uint8_t *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+
+	child_check(map != MAP_FAILED);
+	for (size_t i = 0; i < bytes; i++)
+		if (map[i])
+			return false;
+	return true;
+}
+
+static void child_event(struct ringbus_node *node)
+{
+	struct ringbus_message m;
+
+	do
+		child_ok(ringbus_next(node, &m, RINGBUS_FOREVER));
+	while (m.kind != RINGBUS_EVENT);
+}
+
+static void replace_the_descriptor(uint64_t bytes)
+{
+	struct ringbus_node *a = child_node(NULL), *b = child_node(NULL);
+	struct ringbus_event *event, *other;
+	int ours = region_descriptor(), fd = application_file(bytes);
+
+	child_ok(ringbus_event_create(&event, a, "news", NULL));
+	child_ok(ringbus_subscribe(&other, b, "news", NULL));
+	child_check(ringbus_emit(event, "x", 1, 0) == 1);
+	child_event(b);
+	child_check(ours >= 0 && dup2(fd, ours) == ours);
+	child_fails(ringbus_event_create(&other, a, "more", NULL), -EIO);
+	child_check(strstr(ringbus_error_detail(), "another file") != NULL);
+	child_check(is_empty(fd, bytes));
+	/* what is mapped goes on */
+	child_check(ringbus_emit(event, "x", 1, 0) == 1);
+	child_event(b);
+	_exit(0); /* its nodes cannot leave */
+}
+
+static void a_file_in_the_place_of_the_regions_descriptor_is_not_written(void **state)
+{
+	child_join(child_start(replace_the_descriptor, 64 << 20));
+}
+
+static void a_short_file_in_the_place_of_the_regions_descriptor_is_no_truncation(void **state)
+{
+	child_join(child_start(replace_the_descriptor, 100));
+}
+
+/* ---- extents that change ---- */
+
+static unsigned mappings(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	char line[600];
+	unsigned n = 0;
+
+	assert_non_null(maps);
+	while (fgets(line, sizeof(line), maps))
+		n += strstr(line, bus_directory()) != NULL;
+	fclose(maps);
+	return n;
+}
+
+/* It says another size with each message, and the receiver has the last one still. */
+static void a_sender_that_redraws_its_pool_does_not_fill_its_receivers_with_mappings(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = node_open();
+	struct ringbus_address from = node_address(a), to = node_address(b);
+	struct ringbus_borrow *borrow, *last = NULL;
+	struct layout_pool_extent *extent;
+	struct ringbus_loan loan;
+	struct ringbus_message m;
+	struct image image;
+	unsigned before = 0;
+
+	image_open(&image);
+	extent = &image_node(&image, from.slot)->pool[0];
+	for (unsigned i = 0; i < 50; i++) {
+		uint64_t bytes = shm_load_relaxed(&extent->bytes);
+
+		ok(ringbus_loan(a, 2000, &loan, 0));
+		ok(ringbus_contact_loan(a, &to, &loan, 0));
+		pull(b, &m);
+		ok(ringbus_borrow(&m, &borrow));
+		ringbus_release(last);
+		last = borrow;
+		if (i > 0)
+			shm_store_relaxed(&extent->bytes,
+					  i % 2 ? bytes - RB_PAGE : bytes + RB_PAGE);
+		if (i == 10)
+			before = mappings();
+	}
+	assert_true(mappings() <= before + 2);
+	ringbus_release(last);
+	munmap(image.map, image.bytes);
+}
+
 static const struct CMUnitTest tests[] = {
 	BARE_TEST(without_space_for_the_region_the_service_says_so),
 	BARE_TEST(without_space_for_payloads_a_send_says_so_and_small_ones_go_on),
+	BARE_TEST(a_payload_for_which_there_is_no_space_takes_none),
 	BARE_TEST(without_a_directory_there_is_no_bus),
 	BUS_TEST(a_region_of_another_layout_is_refused),
 	BARE_TEST(files_of_random_bytes_are_no_region),
@@ -343,6 +513,10 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(truncation_of_the_region_is_an_error_code_under_the_guard),
 	BUS_TEST(a_corrupt_position_is_an_error_and_the_pair_starts_anew),
 	BUS_TEST(a_corrupt_pair_starts_anew_for_a_receiver_that_only_polls),
+	BUS_TEST(nonsense_about_a_ring_to_nobody_is_no_hindrance),
+	BUS_TEST(a_file_in_the_place_of_the_regions_descriptor_is_not_written),
+	BUS_TEST(a_short_file_in_the_place_of_the_regions_descriptor_is_no_truncation),
+	BUS_TEST(a_sender_that_redraws_its_pool_does_not_fill_its_receivers_with_mappings),
 };
 
 HARNESS_MAIN("bad_region", tests)
