@@ -81,6 +81,19 @@ static void repair(struct control *c)
 	control_announce(c->region);
 }
 
+/* The lock goes before its description, which a child of another thread, on its way to exec, may
+ * have, too. */
+static void unlock(struct control *c)
+{
+	struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+
+	if (c->fd >= 0) {
+		fcntl(c->fd, F_OFD_SETLK, &lock);
+		close(c->fd);
+	}
+	pthread_mutex_unlock(&c->region->control_mutex);
+}
+
 int control_lock(struct control *c, struct region *region, uint64_t deadline_ns)
 {
 	int r = lock_mutex(region, deadline_ns);
@@ -89,20 +102,18 @@ int control_lock(struct control *c, struct region *region, uint64_t deadline_ns)
 		return r;
 	*c = (struct control){.region = region, .fd = -1};
 	c->fd = region_open_lock(region->directory, region->port, false);
-	if (c->fd < 0)
+	r = c->fd < 0 ? c->fd : lock_file(c, deadline_ns);
+	if (r == -ENOENT)
 		r = rb_fail(-ESTALE,
 			    "the lock file of the bus on port %u is gone; the bus was removed",
 			    region->port);
 	if (r == 0)
-		r = lock_file(c, deadline_ns);
-	if (r == 0)
 		r = map_area(c);
 	if (r < 0) {
-		if (c->fd >= 0)
-			close(c->fd);
-		pthread_mutex_unlock(&region->control_mutex);
+		unlock(c);
 		return r;
 	}
+	shm_store_relaxed(&c->control->intent_pid, (uint64_t)getpid()); /* relaxed: for texts */
 	repair(c);
 	return 0;
 }
@@ -111,16 +122,13 @@ void control_unlock(struct control *c)
 {
 	shm_store_relaxed(&c->control->intent_pid, 0); /* relaxed: for texts */
 	region_unmap(c->region, c->map, c->region->g.control_bytes);
-	close(c->fd); /* drops the lock */
-	pthread_mutex_unlock(&c->region->control_mutex);
+	unlock(c);
 }
 
 void control_intend(struct control *c, enum control_op op, uint32_t slot, uint32_t index)
 {
 	uint64_t word = op == CONTROL_NONE ? 0 : (uint64_t)op << 56 | (uint64_t)slot << 32 | index;
 
-	shm_store_relaxed(&c->control->intent_pid,
-			  op == CONTROL_NONE ? 0 : (uint64_t)getpid()); /* relaxed: for texts */
 	/* sync INTENT holder: the record before the steps it announces, and those before it is
 	 * void; pairs INTENT next holder in repair(): the kernel's lock hands over */
 	shm_store_release(&c->control->intent, word);
