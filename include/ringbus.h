@@ -170,8 +170,8 @@ struct ringbus_node_options {
 	uint64_t spin_ns;    /* longest spin before sleeping; 0: adaptive, up to 50 us;
 				RINGBUS_NO_SPIN: none */
 	bool autostart;	     /* start ringbusd when no service answers */
-	bool single_sender;  /* one thread sends: no lock is taken; two at once give -EBUSY in debug
-				builds */
+	bool single_sender;  /* one thread sends, lends, cancels loans and trims: no lock is taken;
+				two at once give -EBUSY in debug builds */
 	bool peer_notices;   /* deliver RINGBUS_PEER_* notices */
 	bool watch_events;   /* ringbus_wait() also returns when an event is made or ends that has
 				nothing to do with this node */
@@ -211,7 +211,7 @@ RINGBUS_API int ringbus_node_find_pid(struct ringbus_node *node, uint32_t pid,
  * thread receives; -ENOMEM; -EMFILE, -ENFILE, -EAGAIN no descriptor or thread is left. */
 RINGBUS_API int ringbus_node_fd(struct ringbus_node *node);
 /* Who had no room when this thread's last send failed with -EAGAIN or -ETIMEDOUT. -ENOENT if nobody
- * did. */
+ * did: this node's own loans hold its pool, or somebody holds the control lock. */
 RINGBUS_API int ringbus_node_held_back_by(const struct ringbus_node *node,
 					  struct ringbus_address *address);
 /* With on, no call waits on this node any more: what receives, sends, takes a loan, or waits for
@@ -221,7 +221,8 @@ RINGBUS_API int ringbus_node_held_back_by(const struct ringbus_node *node,
  * any thread; the node must not be closed meanwhile. NULL is allowed; no effect in a forked child.
  */
 RINGBUS_API void ringbus_node_interrupt(struct ringbus_node *node, bool on);
-/* Gives pool memory that is not in use back to the system. -ETIMEDOUT control lock. */
+/* Gives pool memory that is not in use back to the system. Counts as a send (single_sender).
+ * -ETIMEDOUT control lock; -EBUSY. */
 RINGBUS_API int ringbus_node_trim(struct ringbus_node *node);
 /* Largest payload in bytes that this bus carries. */
 RINGBUS_API size_t ringbus_node_payload_max(const struct ringbus_node *node);
@@ -330,8 +331,10 @@ RINGBUS_API int ringbus_subscriptions(struct ringbus_node *node, struct ringbus_
 /* Emits to all subscribers but this node. All or nothing: -EAGAIN (timeout 0) and -ETIMEDOUT mean
  * that nobody got it; see ringbus_node_held_back_by(). Returns the number of receivers. Copies
  * data; NULL is allowed with size 0. No system call while all receivers are awake. -EPERM no right;
- * -ENOENT no creator at present, or dissolved; -EMSGSIZE; -ENOSPC; -EBADMSG; -EINTR; -EBUSY two
- * threads with single_sender, in debug builds; -EINVAL no event, or no data. */
+ * -ENOENT no creator at present, or dissolved; -EMSGSIZE; -ENOSPC; -EBADMSG; -ESTALE; -EINTR; -EBUSY
+ * two threads with single_sender, in debug builds; -EINVAL no event, or no data. The first message
+ * to a receiver, and more memory for payloads, need the control lock: one try waits 10 ms for it at
+ * most; while somebody holds it, stopped perhaps, there is no room. */
 RINGBUS_API int ringbus_emit(struct ringbus_event *event, const void *data, size_t size,
 			     uint64_t timeout_ns);
 /* Sends to the node of one process. Returns 0, not a number of receivers. -ESRCH not on the bus;
@@ -361,7 +364,8 @@ RINGBUS_API int ringbus_emit_loan(struct ringbus_event *event, struct ringbus_lo
 				  uint64_t timeout_ns);
 RINGBUS_API int ringbus_contact_loan(struct ringbus_node *node, const struct ringbus_address *to,
 				     struct ringbus_loan *loan, uint64_t timeout_ns);
-/* Gives a loan back unsent. A loan with data NULL is ignored. */
+/* Gives a loan back unsent. A loan with data NULL is ignored. Counts as a send (single_sender): if
+ * another thread is in one (debug builds) data stays, and so does the loan. */
 RINGBUS_API void ringbus_loan_cancel(struct ringbus_loan *loan);
 
 /* ---- receiving ---- */

@@ -454,8 +454,8 @@ void ringbus_loan_cancel(struct ringbus_loan *loan)
 {
 	if (!loan || !loan->data || node_enter(loan->node) < 0)
 		return;
-	send_loan_cancel(loan);
-	loan->data = NULL;
+	if (send_loan_cancel(loan) == 0)
+		loan->data = NULL;
 }
 
 int ringbus_node_trim(struct ringbus_node *node)

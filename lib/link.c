@@ -27,7 +27,7 @@ static int ring_offset(struct ringbus_node *node, uint32_t slot, uint64_t *offse
 		return rb_fail(-EBADMSG, "the page of slot %u is damaged", node->slot);
 	if (*offset != 0)
 		return 0;
-	r = control_lock(&c, node->region, node_control_deadline(node));
+	r = send_control_lock(node, &c);
 	if (r < 0)
 		return r;
 	r = control_extent(&c, layout_ring_extent_bytes(&node->region->g), offset);

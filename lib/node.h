@@ -335,9 +335,19 @@ int send_contact(struct ringbus_node *node, const struct ringbus_address *to,
 		 const struct send_payload *p, uint64_t timeout_ns);
 int send_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan,
 	      uint64_t timeout_ns);
-void send_loan_cancel(struct ringbus_loan *loan);
-void send_held_back_by(uint32_t slot, uint64_t word);
+int send_loan_cancel(struct ringbus_loan *loan);
 int send_trim(struct ringbus_node *node);
+
+/* send_held.c: what keeps this thread's sends from going on. A send begins: nothing does. */
+void send_begins(void);
+void send_held_back_by(uint32_t slot, uint64_t word);
+/* LAYOUT_NO_SLOT: no receiver. */
+uint32_t send_held_back_slot(void);
+bool send_is_held_back_by_control(void);
+/* The control lock, for a send: -EAGAIN, as without room, if it is not to be had in a moment. */
+int send_control_lock(struct ringbus_node *node, struct control *c);
+/* Says what it was: -ETIMEDOUT. */
+int send_made_no_room(const struct ringbus_node *node);
 
 /* emit.c */
 /* Messages and bytes sent since we joined. */

@@ -19,6 +19,7 @@ struct shot {
 	uint64_t event; /* word 2 of the records */
 	enum record_kind kind;
 	bool pooled;
+	bool lossless;	    /* one of to[] may hold us back */
 	uint64_t in_record; /* bytes in the ring: payload or descriptor */
 	uint64_t chunk;
 	uint32_t count; /* of to[] */
@@ -26,31 +27,6 @@ struct shot {
 	struct link_tx *to[LAYOUT_NODES_MAX];
 	struct link_tx *dropped[LAYOUT_NODES_MAX];
 };
-
-static _Thread_local struct {
-	uint32_t slot;
-	uint64_t word;
-} held_back = {LAYOUT_NO_SLOT, 0};
-
-void send_held_back_by(uint32_t slot, uint64_t word)
-{
-	held_back.slot = slot;
-	held_back.word = word;
-}
-
-int ringbus_node_held_back_by(const struct ringbus_node *node, struct ringbus_address *address)
-{
-	int r = node_enter(node);
-
-	if (r < 0)
-		return r;
-	if (held_back.slot == LAYOUT_NO_SLOT)
-		return -ENOENT;
-	*address = (struct ringbus_address){.pid = slot_pid(held_back.word),
-					    .slot = held_back.slot,
-					    .generation = slot_generation(held_back.word)};
-	return 0;
-}
 
 rb_inline uint64_t record_flags(const struct link_tx *tx, bool stamped)
 {
@@ -161,6 +137,7 @@ rb_inline int add_target(struct shot *s, uint32_t slot, bool lossy)
 		if (r < 0)
 			return r;
 	}
+	s->lossless |= !lossy;
 	s->to[s->count++] = tx;
 	return 0;
 }
@@ -269,6 +246,12 @@ static rb_cold void count_drops(struct shot *s)
 	shm_count(&s->node->own->dropped_lossy, s->drops);
 }
 
+/* The pool has no room: not because of our own loans or of who holds the control lock. */
+static bool is_held_by_receivers(int r)
+{
+	return r == -EAGAIN && send_held_back_slot() != LAYOUT_NO_SLOT;
+}
+
 /* All targets have room: sends. Returns their number. */
 rb_inline int fire(struct shot *s)
 {
@@ -277,7 +260,9 @@ rb_inline int fire(struct shot *s)
 
 		note_targets(s);
 		r = take_chunk(s);
-		if (r < 0)
+		while (is_held_by_receivers(r) && !s->lossless && s->count > 0)
+			s->dropped[s->drops++] = s->to[--s->count];
+		if (r < 0 && s->count > 0)
 			return r;
 	}
 	for (uint32_t i = 0; i < s->count; i++)
@@ -337,6 +322,7 @@ static void shape(struct shot *s, struct ringbus_node *node, const struct send_p
 	s->in_record = s->pooled ? sizeof(struct record_chunk) : p->size;
 	s->kind = is_event ? (s->pooled ? RECORD_EVENT_POOLED : RECORD_EVENT)
 			   : (s->pooled ? RECORD_CONTACT_POOLED : RECORD_CONTACT);
+	s->lossless = false;
 	s->count = 0;
 	s->drops = 0;
 }
@@ -475,8 +461,10 @@ static int try_locked(const struct attempt *a)
 /* Who holds us back may be dead: then it is reaped here, so nobody waits for it. */
 static void suspect(struct ringbus_node *node)
 {
-	if (held_back.slot < node->region->g.nodes)
-		node_suspect(node, held_back.slot);
+	uint32_t slot = send_held_back_slot();
+
+	if (slot < node->region->g.nodes)
+		node_suspect(node, slot);
 }
 
 /* Waits for room: whoever gives positions or borrows back rings our `room`. The wait ends by that,
@@ -520,17 +508,12 @@ static int wait_for_room(const struct attempt *a, uint64_t deadline_ns)
 	return r;
 }
 
-static rb_cold int made_no_room(void)
-{
-	if (held_back.slot == LAYOUT_NO_SLOT)
-		return rb_fail(-ETIMEDOUT, "this node's own loans hold its pool");
-	return rb_fail(-ETIMEDOUT, "slot %u made no room in time", held_back.slot);
-}
-
 static int send(const struct attempt *a, uint64_t timeout_ns)
 {
-	int r = try_locked(a);
+	int r;
 
+	send_begins();
+	r = try_locked(a);
 	if (rb_likely(r != -EAGAIN))
 		return r;
 	shm_count(&a->node->own->full, 1);
@@ -539,7 +522,7 @@ static int send(const struct attempt *a, uint64_t timeout_ns)
 		return try_locked(a); /* the one who held us back may have been dead */
 	}
 	r = wait_for_room(a, rb_deadline_ns(rb_min(timeout_ns, RINGBUS_SEND_MAX_NS)));
-	return r == -ETIMEDOUT ? made_no_room() : r;
+	return r == -ETIMEDOUT ? send_made_no_room(a->node) : r;
 }
 
 int send_event(struct ringbus_event *event, const struct send_payload *p, uint64_t timeout_ns)
@@ -578,21 +561,36 @@ int send_loan(struct ringbus_node *node, size_t size, struct ringbus_loan *loan,
 	return 0;
 }
 
-void send_loan_cancel(struct ringbus_loan *loan)
+int send_loan_cancel(struct ringbus_loan *loan)
 {
 	struct ringbus_node *node = loan->node;
 
-	pthread_mutex_lock(&node->send_lock);
+	int r = send_enter(node);
+
+	if (r < 0)
+		return r;
 	pool_drop(&node->pool, loan->internal[0]);
-	pthread_mutex_unlock(&node->send_lock);
+	send_leave(node);
+	return 0;
 }
 
 int send_trim(struct ringbus_node *node)
 {
+	uint64_t deadline = node_control_deadline(node);
+	const struct timespec pause = {.tv_nsec = RB_MS};
 	int r;
 
-	pthread_mutex_lock(&node->send_lock);
-	r = node->pool_known ? send_pool_shrink(node, 0) : 0;
-	pthread_mutex_unlock(&node->send_lock);
-	return r;
+	send_begins();
+	for (;;) {
+		r = send_enter(node);
+		if (r < 0)
+			return r;
+		r = node->pool_known ? send_pool_shrink(node, 0) : 0;
+		send_leave(node);
+		if (r != -EAGAIN)
+			return r;
+		if (rb_left_ns(deadline) == 0)
+			return send_made_no_room(node);
+		nanosleep(&pause, NULL); /* others send meanwhile */
+	}
 }

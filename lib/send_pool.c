@@ -234,7 +234,7 @@ int send_pool_shrink(struct ringbus_node *node, uint64_t bytes)
 	pool_unpark(&node->pool, NULL);
 	if (pool_idle_extent(&node->pool, 0) < 0)
 		return 0;
-	r = control_lock(&c, node->region, node_control_deadline(node));
+	r = send_control_lock(node, &c);
 	if (r < 0)
 		return r;
 	while ((bytes == 0 || pool_unused_entry(&node->pool) < 0 ||
@@ -245,8 +245,9 @@ int send_pool_shrink(struct ringbus_node *node, uint64_t bytes)
 	return 0;
 }
 
-/* A new extent for payloads of `size`. -EAGAIN: over the limit for now. */
-static int grow(struct ringbus_node *node, uint64_t size, uint64_t lock_deadline_ns)
+/* A new extent for payloads of `size`. -EAGAIN: over the limit for now, or the control lock is not
+ * to be had; waits: for a moment. */
+static int grow(struct ringbus_node *node, uint64_t size, bool waits)
 {
 	struct pool *p = &node->pool;
 	struct pool_place place = {0};
@@ -266,7 +267,7 @@ static int grow(struct ringbus_node *node, uint64_t size, uint64_t lock_deadline
 	if (index < 0 || p->payload_bytes + payload > rb_max(p->limit_bytes, payload))
 		return -EAGAIN;
 	place.serial = (p->extents[index].place.serial + 1) & 0xffff;
-	r = control_lock(&c, node->region, lock_deadline_ns);
+	r = waits ? send_control_lock(node, &c) : control_lock(&c, node->region, 0);
 	if (r < 0)
 		return r;
 	r = control_extent(&c, place.bytes, &place.offset);
@@ -368,7 +369,7 @@ static rb_noinline void widen(struct ringbus_node *node, uint64_t size)
 	if (since > WIDEN_NS || answers >= WIDEN_TAKES / 2 || pool_unused_entry(&node->pool) < 0 ||
 	    node->pool.payload_bytes + pool_place_payload(&place) > most)
 		return;
-	grow(node, size, 0); /* or not: somebody holds the lock, or there is no space */
+	grow(node, size, false); /* or not: somebody holds the lock, or there is no space */
 }
 
 static int take(struct ringbus_node *node, uint64_t size, uint64_t *id)
@@ -394,7 +395,7 @@ static int take(struct ringbus_node *node, uint64_t size, uint64_t *id)
 	}
 	if (pool_unpark(&node->pool, NULL) > 0 && pool_take(&node->pool, size, false, id))
 		return 0;
-	r = grow(node, size, node_control_deadline(node));
+	r = grow(node, size, true);
 	if (pool_take(&node->pool, size, true, id))
 		return 0;
 	return r < 0 ? r : -EAGAIN;
@@ -424,7 +425,7 @@ int send_pool_take(struct ringbus_node *node, uint64_t size, uint64_t *id)
 {
 	int r = take(node, size, id);
 
-	if (rb_unlikely(r == -EAGAIN))
+	if (rb_unlikely(r == -EAGAIN) && !send_is_held_back_by_control())
 		blame(node);
 	return r;
 }
