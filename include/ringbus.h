@@ -384,12 +384,15 @@ RINGBUS_API int ringbus_listen_stop(struct ringbus_node *node);
 RINGBUS_API int ringbus_on_contact(struct ringbus_node *node, ringbus_handler on_contact,
 				   void *user);
 /* Delivers up to limit messages and notices (0: 256) to handlers in this thread; never blocks.
- * Returns how many were taken. */
+ * Returns how many were taken. -ENOMEM, or -EIO if the program closed the library's descriptors:
+ * none was, for the next payload of a sender cannot be mapped; it and what comes after it stay
+ * until it can. */
 RINGBUS_API int ringbus_poll(struct ringbus_node *node, unsigned limit);
 /* Blocks until something may be pending. -ETIMEDOUT, also with timeout 0; -EINTR. */
 RINGBUS_API int ringbus_wait(struct ringbus_node *node, uint64_t timeout_ns);
 /* Pulls one message; handlers are not called. message->data points into shared memory, see struct
- * ringbus_message. -EAGAIN (timeout 0) or -ETIMEDOUT when there is none; -EINTR. */
+ * ringbus_message. -EAGAIN (timeout 0) or -ETIMEDOUT when there is none; -EINTR; -ENOMEM, -EIO as
+ * in ringbus_poll(). */
 RINGBUS_API int ringbus_next(struct ringbus_node *node, struct ringbus_message *message,
 			     uint64_t timeout_ns);
 /* Pulls one message and copies its payload into buffer; message (may be NULL) then points there.

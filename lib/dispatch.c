@@ -98,7 +98,8 @@ static rb_cold bool new_generation(struct ringbus_node *node, struct link_rx *rx
 	return true;
 }
 
-/* Resolves a descriptor. False: the pair starts anew. */
+/* Resolves a descriptor. False: the pair starts anew; or the payload cannot be mapped, for want of
+ * memory or descriptors, and its record stays until it can. */
 static bool resolve_chunk(struct ringbus_node *node, struct link_rx *rx,
 			  const struct ring_record *rec, struct ringbus_message *m)
 {
@@ -106,12 +107,16 @@ static bool resolve_chunk(struct ringbus_node *node, struct link_rx *rx,
 	/* relaxed, both: ordered by the header (RECORD); read once */
 	struct record_chunk chunk = {.size = shm_load_relaxed(w), .chunk = shm_load_relaxed(w + 1)};
 	struct rx_extent *extent;
+	int r = link_rx_chunk(node, rx, &chunk, &m->data, &extent);
 
-	if (link_rx_chunk(node, rx, &chunk, &m->data, &extent) < 0) {
+	if (rb_unlikely(r == -EBADMSG)) {
 		ring_rx_ask(&rx->ring);
 		shm_count(&node->own->corrupt, 1);
-		return false;
+	} else if (rb_unlikely(r < 0)) {
+		node->unreached = r;
 	}
+	if (rb_unlikely(r < 0))
+		return false;
 	m->size = (size_t)chunk.size;
 	m->internal[0] = 1 + rx->slot;
 	m->internal[1] = chunk.chunk;
@@ -130,7 +135,8 @@ rb_inline void message_begin(struct ringbus_message *m, struct ringbus_node *nod
 
 enum verdict { DELIVER, SKIP, AGAIN };
 
-/* Turns a record into a message. AGAIN: the pair starts anew, or a notice must come first. */
+/* Turns a record into a message. AGAIN: the pair starts anew, or a notice must come first, or the
+ * payload cannot be mapped. */
 rb_inline enum verdict accept(struct ringbus_node *node, struct link_rx *rx,
 			      const struct ring_record *rec, struct ringbus_message *m,
 			      struct subscription **sub)
@@ -356,6 +362,7 @@ static unsigned drain_rings(struct ringbus_node *node, unsigned limit)
 
 static void turn_begins(struct ringbus_node *node)
 {
+	node->unreached = 0;
 	/* sync NOTICE receiver: epoch before slots, rings and events; pairs NOTICE prover in
 	 * control_announce() */
 	if (rb_unlikely(shm_load_acquire(&node->region->common->control_epoch) != node->epoch_seen))
@@ -482,7 +489,7 @@ int dispatch_poll(struct ringbus_node *node, unsigned limit)
 		dispatch_give_all(node);
 		look_at_rest(node);
 	}
-	return (int)n;
+	return n > 0 ? (int)n : node->unreached;
 }
 
 void dispatch_pulled_done(struct ringbus_node *node)
@@ -559,7 +566,8 @@ static bool pull_from(struct ringbus_node *node, struct link_rx *rx, struct ring
 	return false;
 }
 
-/* One message, to be finished by dispatch_pulled_done(). 1 got one, 0 nothing there. */
+/* One message, to be finished by dispatch_pulled_done(). 1 got one, 0 nothing there, or the code of
+ * the only one, which could not be mapped. */
 int dispatch_pull(struct ringbus_node *node, struct ringbus_message *m)
 {
 	uint32_t rings;
@@ -594,5 +602,5 @@ int dispatch_pull(struct ringbus_node *node, struct ringbus_message *m)
 		return 1;
 	dispatch_give_all(node);
 	look_at_rest(node);
-	return 0;
+	return node->unreached;
 }

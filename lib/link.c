@@ -188,7 +188,8 @@ static int open_extent(struct ringbus_node *node, struct rx_extent *e,
 	int r;
 
 	if (!pool_place_parse(entry, &place) || place.serial != serial ||
-	    place.offset < node->region->g.fixed_bytes)
+	    place.offset < node->region->g.fixed_bytes ||
+	    pool_place_payload(&place) > node->region->g.pool_bytes + RB_PAGE)
 		return -EBADMSG;
 	r = region_map(node->region, place.offset, place.bytes, false, false, &map);
 	if (r < 0)

@@ -173,6 +173,7 @@ struct ringbus_node {
 	uint32_t keeps_to_itself; /* so many waits more without sched_yield() */
 	bool crowded;		  /* the last one let others run */
 	uint64_t crowd_bytes;	  /* of pooled payloads since then */
+	int unreached;		  /* why a payload could not be mapped in the last turn; 0: none */
 	struct link_rx *lost_rx;  /* ring at rest whose drops are to be told */
 	bool pulling;		  /* messages are pulled, not handled */
 	bool in_pull;		  /* one is being pulled now */
@@ -316,7 +317,8 @@ int link_tx_open(struct ringbus_node *node, uint32_t slot, struct link_tx **tx);
 int link_rx_open(struct ringbus_node *node, uint32_t slot, bool joining);
 void link_tx_close(struct ringbus_node *node, struct link_tx *tx);
 void link_rx_close(struct ringbus_node *node, struct link_rx *rx);
-/* Address of a pooled payload from a descriptor. -EBADMSG. */
+/* Address of a pooled payload from a descriptor. -EBADMSG: there is none; else it cannot be mapped
+ * now, which is no fault of its sender. */
 int link_rx_chunk(struct ringbus_node *node, struct link_rx *rx, const struct record_chunk *chunk,
 		  const void **data, struct rx_extent **extent);
 /* A payload of an extent is not borrowed any more. Caller holds borrow_lock. */
@@ -373,6 +375,8 @@ void dispatch_ring_is_hot(struct ringbus_node *node, uint32_t i);
 int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns);
 /* Whether anything is pending; opens rings of new senders. */
 bool dispatch_pending(struct ringbus_node *node);
+/* A payload could not be mapped: for a moment, so that whoever tries again does not spin. */
+void wait_for_memory(struct ringbus_node *node, uint64_t deadline_ns);
 /* For a sleeper that stored ASLEEP: puts the fence into unfenced senders. False: the kernel
  * refused, so that one of them may pass over this sleep; it ends after SLEEP_UNFENCED_NS. */
 bool dispatch_fence_senders(struct ringbus_node *node);

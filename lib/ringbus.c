@@ -124,6 +124,10 @@ static int pull_one(struct ringbus_node *node, struct ringbus_message *m, uint64
 			return 0;
 		if (guard_condemned(node->region))
 			return node_guarded(node, 0);
+		if (r < 0) {
+			wait_for_memory(node, rb_deadline_ns(timeout_ns));
+			return r;
+		}
 		if (timeout_ns == 0)
 			return -EAGAIN;
 		if (own_load(&node->interrupted))
@@ -248,7 +252,7 @@ static void *listener(void *arg)
 	node->heeds_interrupt = false;
 	while (!own_load(&node->stop) && !own_load(&node->close_wanted) &&
 	       !guard_condemned(node->region))
-		if (dispatch_poll(node, 0) == 0)
+		if (dispatch_poll(node, 0) <= 0)
 			dispatch_wait(node, UINT64_MAX);
 	if (own_load_relaxed(&node->close_deferred)) {
 		pthread_detach(pthread_self());

@@ -248,11 +248,23 @@ static bool stream_came(struct ringbus_node *node)
 	return came;
 }
 
+void wait_for_memory(struct ringbus_node *node, uint64_t deadline_ns)
+{
+	struct timespec pause = {.tv_nsec = (long)rb_min(rb_left_ns(deadline_ns), RB_MS)};
+
+	node->unreached = 0;
+	nanosleep(&pause, NULL);
+}
+
 int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns)
 {
 	node->empty_polls = 0;
 	dispatch_pulled_done(node);
 	dispatch_give_all(node);
+	if (rb_unlikely(node->unreached < 0)) {
+		wait_for_memory(node, deadline_ns);
+		return 0;
+	}
 	if (dispatch_pending(node))
 		return 0;
 	if (stream_came(node))

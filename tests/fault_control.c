@@ -1,6 +1,7 @@
 /* fault_control.c: the control lock: whoever waits for it is told who holds it, waits no longer
  * than its own call may, and keeps nobody else waiting; it ends with the operation.
  */
+#include "deny_syscall.h"
 #include "harness.h"
 
 #include "node.h"
@@ -13,7 +14,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum { HELD, SENT, ENOUGH, RESULT };
+enum { HELD, RESULT, SLOT, SKIPPED };
 
 static struct ringbus_node *open_patient(uint64_t timeout_ns)
 {
@@ -127,6 +128,106 @@ static void the_lock_ends_with_the_operation_whoever_else_has_its_descriptor(voi
 	region_put(region);
 }
 
+/* ---- a reaper without memory ---- */
+
+/* Reaps, and cannot map anything that has so many bytes. */
+static void reap_half_blind(uint64_t bytes)
+{
+	struct region *region;
+
+	child_ok(region_open(&region, bus_port(), NULL));
+	if (!deny_syscall(SYS_mmap, ENOMEM, 1, true, (uint32_t)bytes)) {
+		flag_set(SKIPPED, 1);
+		return;
+	}
+	control_reap_all(region, rb_deadline_ns(20 * HARNESS_SECOND));
+}
+
+/* The service would reap. */
+static void die_and_be_reaped(pid_t pid, uint64_t bytes)
+{
+	kill(bus_service_pid(), SIGSTOP);
+	child_wait_stopped(bus_service_pid());
+	child_kill(pid);
+	child_join(child_start(reap_half_blind, bytes));
+	if (!flag_get(SKIPPED))
+		return;
+	kill(bus_service_pid(), SIGCONT);
+	print_message("SKIPPED: the kernel allows no filter of system calls\n");
+	skip();
+}
+
+static const uint8_t pooled[2000] = "larger than what many get in their rings";
+
+static void receive_and_keep(uint64_t unused)
+{
+	struct ringbus_node *node = child_node(NULL);
+	struct ringbus_borrow *borrow;
+	struct ringbus_address own;
+	struct ringbus_message m;
+
+	child_ok(ringbus_node_address(node, &own));
+	flag_set(SLOT, 1 + own.slot);
+	child_ok(ringbus_next(node, &m, RINGBUS_FOREVER));
+	child_ok(ringbus_borrow(&m, &borrow));
+	flag_set(HELD, 1);
+	for (;;)
+		pause();
+}
+
+static void send_large(uint64_t slot)
+{
+	struct ringbus_address to = {.slot = (uint32_t)slot};
+	struct ringbus_node *node = child_node(NULL);
+	struct ringbus_loan loan;
+
+	child_ok(ringbus_loan(node, sizeof(pooled), &loan, 0));
+	memcpy(loan.data, pooled, sizeof(pooled));
+	child_ok(ringbus_contact_loan(node, &to, &loan, 0));
+	flag_set(HELD, 1);
+	for (;;)
+		pause();
+}
+
+static void who_cannot_clear_the_bits_of_the_dead_leaves_its_slot_to_the_next(void **state)
+{
+	struct ringbus_node *node = open_patient(20 * HARNESS_SECOND);
+	struct region *region = node->region;
+	pid_t pid = child_start(receive_and_keep, 0);
+	struct ringbus_address to = {0};
+	struct ringbus_loan loan;
+	struct pool_place place;
+
+	flag_wait(SLOT, 1);
+	to.slot = (uint32_t)flag_get(SLOT) - 1;
+	ok(ringbus_loan(node, sizeof(pooled), &loan, 0));
+	ok(ringbus_contact_loan(node, &to, &loan, 0));
+	flag_wait(HELD, 1);
+	assert_true(pool_place_read(&node->own->pool[0], &place));
+	die_and_be_reaped(pid, place.bits_bytes);
+	assert_int_equal(slot_state(shm_load_acquire(&region->bells[to.slot].slot)), SLOT_DEAD);
+	ok(control_reap_all(region, rb_deadline_ns(20 * HARNESS_SECOND)));
+	assert_int_equal(slot_state(shm_load_acquire(&region->bells[to.slot].slot)), SLOT_FREE);
+	kill(bus_service_pid(), SIGCONT);
+	node_close(node);
+}
+
+static void who_cannot_see_what_is_unread_gives_no_payload_of_the_dead_away(void **state)
+{
+	struct ringbus_node *node = open_patient(20 * HARNESS_SECOND);
+	uint64_t bytes = layout_ring_extent_bytes(&node->region->g);
+	pid_t pid = child_start(send_large, node_address(node).slot);
+	struct ringbus_message m;
+
+	flag_wait(HELD, 1);
+	die_and_be_reaped(pid, bytes);
+	pull(node, &m);
+	assert_int_equal(m.size, sizeof(pooled));
+	assert_memory_equal(m.data, pooled, sizeof(pooled));
+	kill(bus_service_pid(), SIGCONT);
+	node_close(node);
+}
+
 /* ---- sends ---- */
 
 struct first_send {
@@ -197,6 +298,8 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(who_holds_the_control_lock_is_named_in_whatever_operation),
 	BUS_TEST(a_bus_is_not_gone_for_who_has_no_descriptor_left),
 	BUS_TEST(the_lock_ends_with_the_operation_whoever_else_has_its_descriptor),
+	BUS_TEST(who_cannot_clear_the_bits_of_the_dead_leaves_its_slot_to_the_next),
+	BUS_TEST(who_cannot_see_what_is_unread_gives_no_payload_of_the_dead_away),
 	BUS_TEST(a_send_waits_for_the_control_lock_no_longer_than_for_room),
 	BUS_TEST(a_send_that_waits_for_the_control_lock_keeps_no_other_thread_waiting),
 };

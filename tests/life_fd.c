@@ -81,8 +81,51 @@ static void who_closes_all_descriptors_under_traffic_lives_and_loses_nothing(voi
 	ledger("messages-checked", (double)(2 * rounds * MESSAGES));
 }
 
+/* ---- a payload that it cannot see any more ---- */
+
+static void blind_main(uint64_t unused)
+{
+	struct ringbus_node *node = child_node(NULL);
+	struct ringbus_node_stats stats = {.size = sizeof(stats)};
+	struct ringbus_message m;
+
+	note_address(VICTIM, node);
+	child_ok(ringbus_next(node, &m, RINGBUS_FOREVER));
+	child_check(syscall(SYS_close_range, 3, ~0u, 0) == 0);
+	flag_set(CLOSED, 1);
+	flag_wait(GO, 1);
+	for (unsigned i = 0; i < 3; i++) {
+		child_fails(ringbus_next(node, &m, i * HARNESS_MS), -EIO);
+		child_ok(ringbus_wait(node, RINGBUS_FOREVER)); /* there is something */
+		child_fails(ringbus_poll(node, 0), -EIO);
+	}
+	child_ok(ringbus_node_stats(node, &stats));
+	child_check(stats.corrupt == 0 && stats.received == 1);
+}
+
+static void a_payload_that_cannot_be_mapped_is_told_and_never_skipped(void **state)
+{
+	struct ringbus_address to = {0};
+	static const uint8_t large[100000];
+	struct ringbus_node *node;
+	pid_t pid;
+
+	bus_serve(&(struct bus_spec){.nodes = 3});
+	node = node_open();
+	pid = child_start(blind_main, 0);
+	flag_wait(VICTIM, 1);
+	to.slot = (uint32_t)((flag_get(VICTIM) - 1) >> 32);
+	ok(ringbus_contact_address(node, &to, "small", 5, 0));
+	flag_wait(CLOSED, 1);
+	ok(ringbus_contact_address(node, &to, large, sizeof(large), 0));
+	ok(ringbus_contact_address(node, &to, "small", 5, 0));
+	flag_set(GO, 1);
+	child_join(pid);
+}
+
 static const struct CMUnitTest tests[] = {
 	BARE_TEST(who_closes_all_descriptors_under_traffic_lives_and_loses_nothing),
+	BARE_TEST(a_payload_that_cannot_be_mapped_is_told_and_never_skipped),
 };
 
 HARNESS_MAIN("life_fd", tests)

@@ -335,7 +335,8 @@ static unsigned errors_of(long number, int errors[3])
 	} table[] = {
 		{SYS_openat, {EMFILE, ENOMEM, EACCES}},
 		{SYS_mmap, {ENOMEM}},
-		{SYS_madvise, {EINVAL, ENOMEM}},
+		{SYS_madvise, {EINVAL, ENOMEM, EFAULT}},
+		{SYS_lseek, {EINVAL}},
 		{SYS_fallocate, {ENOSPC, EINTR, ENOMEM}},
 		{SYS_fcntl, {ENOLCK, EMFILE, EACCES}},
 		{SYS_socket, {EMFILE, ENOBUFS, ENOMEM}},
