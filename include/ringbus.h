@@ -331,10 +331,10 @@ RINGBUS_API int ringbus_subscriptions(struct ringbus_node *node, struct ringbus_
 /* Emits to all subscribers but this node. All or nothing: -EAGAIN (timeout 0) and -ETIMEDOUT mean
  * that nobody got it; see ringbus_node_held_back_by(). Returns the number of receivers. Copies
  * data; NULL is allowed with size 0. No system call while all receivers are awake. -EPERM no right;
- * -ENOENT no creator at present, or dissolved; -EMSGSIZE; -ENOSPC; -EBADMSG; -ESTALE; -EINTR; -EBUSY
- * two threads with single_sender, in debug builds; -EINVAL no event, or no data. The first message
- * to a receiver, and more memory for payloads, need the control lock: one try waits 10 ms for it at
- * most; while somebody holds it, stopped perhaps, there is no room. */
+ * -ENOENT no creator at present, or dissolved; -EMSGSIZE; -ENOSPC; -EBADMSG; -ESTALE; -EINTR;
+ * -EBUSY two threads with single_sender, in debug builds; -EINVAL no event, or no data. The first
+ * message to a receiver, and more memory for payloads, need the control lock: one try waits 10 ms
+ * for it at most; while somebody holds it, stopped perhaps, there is no room. */
 RINGBUS_API int ringbus_emit(struct ringbus_event *event, const void *data, size_t size,
 			     uint64_t timeout_ns);
 /* Sends to the node of one process. Returns 0, not a number of receivers. -ESRCH not on the bus;
