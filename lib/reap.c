@@ -176,12 +176,13 @@ int control_forget_slot(struct region *region, uint32_t slot, uint32_t generatio
 	return 0;
 }
 
-/* Marks the dead. Returns how many; *garbage: slots that can be freed. */
-static int mark_all(struct region *region, int *garbage)
+/* Marks the dead. Returns how many; *garbage: slots that can be freed; *grants: that nobody has
+ * taken yet. */
+static int mark_all(struct region *region, int *garbage, int *grants)
 {
 	int dead = 0;
 
-	*garbage = 0;
+	*garbage = *grants = 0;
 	for (uint32_t s = 0; s < region->g.nodes; s++) {
 		/* sync SLOT reader: the word that peer_check() proves; pairs SLOT writer in
 		 * control_grant() */
@@ -190,6 +191,8 @@ static int mark_all(struct region *region, int *garbage)
 
 		if (state == SLOT_DEAD || state == SLOT_LEFT) {
 			++*garbage;
+		} else if (state == SLOT_GRANTED) {
+			++*grants;
 		} else if ((state == SLOT_JOINING || state == SLOT_LIVE || state == SLOT_LEAVING) &&
 			   peer_check(region, s, word) == PEER_DEAD) {
 			control_mark_dead(region, s, word);
@@ -215,10 +218,10 @@ static void void_all(struct control *c)
 
 int control_reap_all_held(struct control *c)
 {
-	int garbage, dead = mark_all(c->region, &garbage);
+	int garbage, grants, dead = mark_all(c->region, &garbage, &grants);
 
-	void_all(c);
-
+	if (grants > 0)
+		void_all(c);
 	if (garbage > 0)
 		control_reap_held(c);
 	return dead;
@@ -226,7 +229,7 @@ int control_reap_all_held(struct control *c)
 
 int control_reap_all(struct region *region, uint64_t deadline_ns)
 {
-	int garbage, dead = mark_all(region, &garbage);
+	int garbage, grants, dead = mark_all(region, &garbage, &grants);
 
 	if (garbage > 0)
 		control_reap(region, deadline_ns);

@@ -79,8 +79,8 @@ int service_listen(struct ringbus_service *s);
 
 /* Takes the election, then makes or adopts the region. */
 int bus_take(struct ringbus_service *s, const struct ringbus_service_options *options);
-/* Looks at one slot: watches a new owner, marks the dead. Takes no lock: what is to be freed is
- * left to bus_tidy(). */
+/* Looks at one slot: watches a new owner, marks the dead; leaves to bus_tidy() what is to be freed.
+ */
 void bus_look(struct ringbus_service *s, uint32_t slot, uint64_t now);
 void bus_scan(struct ringbus_service *s, uint64_t now);
 /* Frees what the looks have found, if it is due, under the control lock. Does not wait for a holder

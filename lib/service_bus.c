@@ -310,7 +310,8 @@ static void bus_untidy(struct ringbus_service *s)
 		s->tidy_ns = 0;
 }
 
-/* Marks and tells at once: neither needs the control lock. */
+/* Marks and tells at once: neither needs the control lock. Frees at once too, unless that was not
+ * to be had a moment ago. */
 static void bus_bury(struct ringbus_service *s, uint32_t slot, uint64_t word)
 {
 	struct service_watch *w = &s->watches[slot];
@@ -319,6 +320,7 @@ static void bus_bury(struct ringbus_service *s, uint32_t slot, uint64_t word)
 	bus_unwatch(w);
 	w->word = slot_word(slot_generation(word), slot_pid(word), SLOT_DEAD);
 	bus_untidy(s);
+	bus_tidy(s, rb_now_ns());
 	rb_log(5, "process %u (slot %u) died", slot_pid(word), slot);
 }
 
