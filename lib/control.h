@@ -67,6 +67,9 @@ void control_announce_to(struct region *region, const uint64_t *audience);
 /* Extents: space for a ring or pool extent behind the fixed part; the caller names it in its node
  * page before it unlocks. -ENOSPC. */
 int control_extent(struct control *c, uint64_t bytes, uint64_t *offset);
+/* Space is short: gives the data pages back of all rings between free slots, last words that nobody
+ * asked for so far. Under the lock; control_extent() does so itself. */
+void control_punch_all_pairs(struct control *c);
 
 /* Events. All under the lock; ids are valid names. */
 struct control_event {

@@ -18,8 +18,6 @@ void control_reclaim(struct control *c, uint32_t slot, bool died);
 /* Gives the data pages back of the rings between a free slot and the other free ones: before it is
  * granted. What their last owners said is gone then. */
 void control_punch_pairs(struct control *c, uint32_t slot);
-/* The same for all free slots: space is short. */
-void control_punch_all_pairs(struct control *c);
 
 /* What the pages of all nodes name: rings and pool extents within the file, in no order. The caller
  * frees it. 0, -ENOMEM, -EIO. */

@@ -41,6 +41,26 @@ static int ring_offset(struct ringbus_node *node, uint32_t slot, uint64_t *offse
 	return r;
 }
 
+/* Maps our end of the ring; its pages may have been given back. */
+static int map_tx(struct ringbus_node *node, uint64_t offset, struct link_tx *tx)
+{
+	struct region *region = node->region;
+	struct control c;
+	int r = region_map(region, offset, TX_BYTES(region), true, true, &tx->map);
+
+	if (r == -ENOSPC) {
+		r = send_control_lock(node, &c);
+		if (r < 0)
+			return r;
+		control_punch_all_pairs(&c);
+		control_unlock(&c);
+		r = region_map(region, offset, TX_BYTES(region), true, true, &tx->map);
+	}
+	if (r < 0)
+		return r;
+	return region_map(region, offset + TX_BYTES(region), RB_PAGE, false, false, &tx->rx_map);
+}
+
 int link_tx_open(struct ringbus_node *node, uint32_t slot, struct link_tx **out)
 {
 	struct region *region = node->region;
@@ -56,10 +76,7 @@ int link_tx_open(struct ringbus_node *node, uint32_t slot, struct link_tx **out)
 	tx->bell = &region->bells[slot];
 	r = ring_offset(node, slot, &offset);
 	if (r == 0)
-		r = region_map(region, offset, TX_BYTES(region), true, true, &tx->map);
-	if (r == 0)
-		r = region_map(region, offset + TX_BYTES(region), RB_PAGE, false, false,
-			       &tx->rx_map);
+		r = map_tx(node, offset, tx);
 	if (r < 0) {
 		link_tx_close(node, tx);
 		return r;

@@ -358,8 +358,33 @@ static void talker(uint64_t second)
 		pause();
 }
 
-static void rings_of_the_gone_make_room_in_a_full_filesystem(void **state)
+static void talk(struct ringbus_node *a, struct ringbus_node *b)
 {
+	struct ringbus_address to_a = node_address(a), to_b = node_address(b);
+
+	ok(ringbus_contact_address(a, &to_b, "there", 5, 0));
+	ok(ringbus_contact_address(b, &to_a, "back", 4, 0));
+	pull_text(b, "there");
+	pull_text(a, "back");
+}
+
+/* All leave by themselves: their rings are named for ever, and have no pages any more. */
+static void leave_punched_rings(const struct bus_spec *old, const unsigned (*pairs)[2], unsigned n)
+{
+	struct ringbus_node *nodes[8];
+
+	for (unsigned i = 0; i < old->nodes; i++)
+		nodes[i] = node_open();
+	for (unsigned i = 0; i < n; i++)
+		talk(nodes[pairs[i][0]], nodes[pairs[i][1]]);
+	for (unsigned i = 0; i < old->nodes; i++)
+		node_close(nodes[i]);
+}
+
+/* had: the ring that needs the room is there, without pages. */
+static void rings_make_room(bool had)
+{
+	static const unsigned pair[1][2] = {{0, 1}};
 	struct bus_spec small = {.nodes = 4, .ring_bytes = 65536, .pool_bytes = 65536};
 	struct ringbus_node *from, *to;
 	struct ringbus_address address;
@@ -369,6 +394,8 @@ static void rings_of_the_gone_make_room_in_a_full_filesystem(void **state)
 
 	mount_small();
 	bus_serve(&small);
+	if (had)
+		leave_punched_rings(&small, pair, 1);
 	from = node_open_with(&told);
 	to = node_open();
 	address = node_address(to);
@@ -394,30 +421,17 @@ static void rings_of_the_gone_make_room_in_a_full_filesystem(void **state)
 	unlink(path);
 }
 
+static void rings_of_the_gone_make_room_in_a_full_filesystem(void **state)
+{
+	rings_make_room(false);
+}
+
+static void rings_of_the_gone_make_room_for_one_that_was_given_back(void **state)
+{
+	rings_make_room(true);
+}
+
 /* ---- holes that the library made itself ---- */
-
-static void talk(struct ringbus_node *a, struct ringbus_node *b)
-{
-	struct ringbus_address to_a = node_address(a), to_b = node_address(b);
-
-	ok(ringbus_contact_address(a, &to_b, "there", 5, 0));
-	ok(ringbus_contact_address(b, &to_a, "back", 4, 0));
-	pull_text(b, "there");
-	pull_text(a, "back");
-}
-
-/* All leave by themselves: their rings are named for ever, and have no pages any more. */
-static void leave_punched_rings(const struct bus_spec *old, const unsigned (*pairs)[2], unsigned n)
-{
-	struct ringbus_node *nodes[8];
-
-	for (unsigned i = 0; i < old->nodes; i++)
-		nodes[i] = node_open();
-	for (unsigned i = 0; i < n; i++)
-		talk(nodes[pairs[i][0]], nodes[pairs[i][1]]);
-	for (unsigned i = 0; i < old->nodes; i++)
-		node_close(nodes[i]);
-}
 
 static bool fits(int rc)
 {
@@ -512,6 +526,7 @@ static const struct CMUnitTest tests[] = {
 	BARE_TEST(damage_of_the_file_kills_nobody),
 	BARE_TEST(holes_in_a_full_filesystem_kill_nobody),
 	BARE_TEST(rings_of_the_gone_make_room_in_a_full_filesystem),
+	BARE_TEST(rings_of_the_gone_make_room_for_one_that_was_given_back),
 	BARE_TEST(rings_without_pages_kill_nobody_in_a_full_filesystem),
 	BARE_TEST(who_joins_takes_one_page_of_each_ring_that_nobody_uses),
 };
