@@ -449,7 +449,8 @@ struct ringbus_service_options {
  * Geometry options are ignored with a log line when a living region is adopted. -EADDRINUSE another
  * process holds the port (the detail says which); -EBUSY the bus has a service; -EINVAL an option
  * is out of range, or listen_fd no socket that listens on 127.0.0.1; -EACCES; -ENOENT the directory
- * cannot be made; -ENOSPC; -EPROTO live region of another layout. */
+ * cannot be made; -ENOSPC; -EPROTO live region of another layout; -ETIMEDOUT the control lock of a
+ * bus that is ending, by a process that is stopped. Takes up to a second for these two. */
 RINGBUS_API int ringbus_service_open(struct ringbus_service **service,
 				     const struct ringbus_service_options *options);
 /* Serves until ringbus_service_stop() or the linger time. Runs in the calling thread. -EFAULT the
