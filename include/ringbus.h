@@ -380,6 +380,7 @@ RINGBUS_API int ringbus_listen(struct ringbus_node *node, ringbus_handler on_con
 RINGBUS_API int ringbus_listen_stop(struct ringbus_node *node);
 /* Sets the handler of contacts for ringbus_poll() without starting a thread. NULL: contacts are
  * counted and dropped. Any thread, also while another polls: it may call the one before once more.
+ * Each pair of handler and user is remembered as long as the node.
  * -EBUSY the node is listening; -ENOMEM. */
 RINGBUS_API int ringbus_on_contact(struct ringbus_node *node, ringbus_handler on_contact,
 				   void *user);

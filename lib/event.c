@@ -34,8 +34,23 @@ _Static_assert(sizeof(struct cds_lfht_node) <= sizeof(((struct ringbus_event *)0
 
 _Thread_local unsigned event_batches __attribute__((tls_model("initial-exec")));
 
+/* The handlers that the forking thread was in are the parent's: the child never gets back to them,
+ * for the rings are not mapped there. */
+static void forget_batches(void)
+{
+	event_batches = 0;
+}
+
+static void forget_batches_in_children(void)
+{
+	pthread_atfork(NULL, NULL, forget_batches);
+}
+
 int event_init(struct ringbus_node *node)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, forget_batches_in_children);
 	node->table = calloc(node->region->g.events, sizeof(*node->table));
 	node->names = cds_lfht_new(NAME_BUCKETS, NAME_BUCKETS, NAME_BUCKETS, 0, NULL);
 	return node->table && node->names ? 0 : -ENOMEM;
@@ -256,6 +271,8 @@ static void bind(struct ringbus_event *e, const struct control_event *entry, boo
 		e->subscribed = e->created = false;
 		event_bind_entry(e, entry->index, entry->generation);
 	}
+	for (s = e->fading; told && s; s = s->next)
+		s->told = true;
 	e->seen_word = entry->word;
 	e->seen_changes = shm_load_relaxed(&e->entry->changes); /* relaxed: under the lock */
 	e->due = false;

@@ -95,11 +95,13 @@ void fdwatch_busy(struct ringbus_node *node)
 
 /* Somebody waits for signals in the inbox, with ASLEEP stored in it. What came just before that
  * woke the helper, which the waiter has disarmed: so the descriptor is told here. */
-void fdwatch_look(struct ringbus_node *node)
+bool fdwatch_look(struct ringbus_node *node)
 {
-	dispatch_fence_senders(node);
+	bool fenced = dispatch_fence_senders(node);
+
 	if (dispatch_pending(node))
 		signal_fd(node->fdwatch);
+	return fenced;
 }
 
 /* Receiving ends: the descriptor is emptied and armed if nothing is pending, else it stays or
@@ -117,7 +119,8 @@ void fdwatch_drained(struct ringbus_node *node)
 		return;
 	prepared = doorbell_prepare(&node->bell->inbox);
 	fenced = dispatch_fence_senders(node);
-	if (dispatch_pending(node)) {
+	/* a payload that cannot be mapped is tried again soon, but not at once and for ever */
+	if (node->unreached == 0 && dispatch_pending(node)) {
 		doorbell_finish(&node->bell->inbox, prepared);
 		signal_fd(f);
 		return;
@@ -128,7 +131,7 @@ void fdwatch_drained(struct ringbus_node *node)
 	if (received != f->received)
 		own_store(&f->safety_ns, SAFETY_FIRST_NS);
 	f->received = received;
-	own_store(&f->unfenced, !fenced);
+	own_store(&f->unfenced, !fenced || node->unreached < 0);
 	own_store(&f->armed, prepared);
 	own_add(&f->turn, 1);
 	doorbell_private_wake(&f->turn);

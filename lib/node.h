@@ -440,7 +440,8 @@ void signal_receiver_ends(struct ringbus_node *node);
 /* fdwatch.c */
 void fdwatch_drained(struct ringbus_node *node);
 void fdwatch_busy(struct ringbus_node *node);
-void fdwatch_look(struct ringbus_node *node);
+/* False: as dispatch_fence_senders(). */
+bool fdwatch_look(struct ringbus_node *node);
 void fdwatch_close(struct ringbus_node *node);
 
 /* node.c */

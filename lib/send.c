@@ -435,6 +435,7 @@ struct attempt {
 
 static int try_once(const struct attempt *a)
 {
+	send_held_back_by(LAYOUT_NO_SLOT, 0); /* what held back the try before may be over */
 	if (a->event)
 		return try_event(a->event, a->payload);
 	if (a->to)

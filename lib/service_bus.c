@@ -340,11 +340,14 @@ static void bus_ended(struct ringbus_service *s, uint32_t slot, uint64_t word)
 void bus_tidy(struct ringbus_service *s, uint64_t now)
 {
 	struct control control;
+	int err;
 
 	if (now < s->tidy_ns)
 		return;
-	if (control_lock(&control, s->region, rb_deadline_ns(SERVICE_TIDY_NS)) < 0) {
-		s->tidy_ns = rb_now_ns() + SERVICE_TIDY_AGAIN_NS;
+	err = control_lock(&control, s->region, rb_deadline_ns(SERVICE_TIDY_NS));
+	if (err < 0) { /* held; or gone, or no descriptor is left, which takes longer */
+		s->tidy_ns =
+			rb_now_ns() + (err == -ETIMEDOUT ? SERVICE_TIDY_AGAIN_NS : SERVICE_SCAN_NS);
 		return;
 	}
 	s->tidy_ns = UINT64_MAX;

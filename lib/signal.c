@@ -131,19 +131,19 @@ static void sleep_for_signal(struct ringbus_node *node, uint64_t asked, uint64_t
 	uint64_t prepared = doorbell_prepare(&node->bell->inbox);
 	uint64_t left = rb_left_ns(deadline_ns);
 	uint64_t bound = node->no_safety_wake ? left : rb_min(left, node->safety_ns);
+	bool fenced = !node->fdwatch || fdwatch_look(node);
 	int r = 0;
 
-	if (node->fdwatch)
-		fdwatch_look(node);
 	if (!signal_pending(node) && !own_load(&node->close_wanted) &&
 	    !own_load(&node->interrupted) && own_load(&node->signal_asked) == asked) {
 		shm_count(&node->own->sleeps, 1);
-		r = doorbell_sleep(&node->bell->inbox, prepared, bound);
+		r = doorbell_sleep(&node->bell->inbox, prepared,
+				   fenced ? bound : rb_min(bound, SLEEP_UNFENCED_NS));
 	}
 	doorbell_finish(&node->bell->inbox, prepared);
 	if (r != -ETIMEDOUT) {
 		node->safety_ns = SAFETY_FIRST_NS;
-	} else if (bound < left) {
+	} else if (fenced && bound < left) {
 		wait_safety_woke(node, signal_pending(node));
 	}
 }

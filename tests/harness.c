@@ -171,6 +171,8 @@ bool harness_is_parent(void)
 	return getpid() == bus.owner;
 }
 
+/* Not we ourselves: where nobody listens yet, a connection from the very port that it goes to meets
+ * itself. */
 static bool answers(unsigned port)
 {
 	struct sockaddr_in address = {
@@ -178,11 +180,14 @@ static bool answers(unsigned port)
 		.sin_port = htons((uint16_t)port),
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 	};
+	struct sockaddr_in own = {0};
+	socklen_t bytes = sizeof(own);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int rc = connect(fd, (struct sockaddr *)&address, sizeof(address));
 
+	getsockname(fd, (struct sockaddr *)&own, &bytes);
 	close(fd);
-	return rc == 0;
+	return rc == 0 && own.sin_port != address.sin_port;
 }
 
 static _Noreturn void exec_service(const struct bus_spec *spec)

@@ -3,8 +3,8 @@
  * control lock.
  */
 #include "control.h"
+#include "event_read.h"
 #include "harness.h"
-#include "node.h"
 
 #include <pthread.h>
 #include <sys/wait.h>
@@ -125,6 +125,28 @@ static void to_find_its_successor_hides_no_end(void **state)
 	assert_false(event_info(found).subscribed);
 	pull_text(receiver, "last");
 	pull_dissolved(receiver, handle);
+}
+
+static void who_found_it_and_subscribed_again_is_not_told(void **state)
+{
+	struct ringbus_node *sender = node_open(), *receiver = node_open();
+	struct ringbus_event *event, *found;
+	struct ringbus_message m;
+
+	(void)state;
+	subscribe(receiver, "again");
+	event = single(sender, "again");
+	assert_int_equal(emit_text(event, "last"), 1);
+	ok(ringbus_event_dissolve(event));
+	event = single(sender, "again");
+	ok(ringbus_event_find(&found, receiver, "again"));
+	subscribe(receiver, "again");
+	assert_int_equal(emit_text(event, "first"), 1);
+	pull_text(receiver, "last");
+	pull_text(receiver, "first");
+	while (ringbus_next(receiver, &m, 0) == 0)
+		assert_false(m.kind == RINGBUS_NOTICE && m.notice == RINGBUS_EVENT_DISSOLVED);
+	assert_null(found->fading);
 }
 
 static void who_unsubscribes_gets_nothing_of_the_one_before_either(void **state)
@@ -361,6 +383,8 @@ static void fork_in_handler(const struct ringbus_message *m, void *user)
 		struct ringbus_node *own = child_node(NULL);
 		struct ringbus_event *event;
 
+		child_check(event_batches == 0); /* so that it waits for handlers of its own */
+
 		child_ok(ringbus_subscribe(&event, own, "own", NULL));
 		child_ok(ringbus_subscribe(&event, own, "own", NULL));
 		child_ok(ringbus_unsubscribe(event));
@@ -474,6 +498,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(a_subscription_that_is_renewed_first_gets_what_it_had_coming),
 	BUS_TEST(however_much_that_is),
 	BUS_TEST(to_find_its_successor_hides_no_end),
+	BUS_TEST(who_found_it_and_subscribed_again_is_not_told),
 	BUS_TEST(who_unsubscribes_gets_nothing_of_the_one_before_either),
 	BUS_TEST(creating_leaves_a_subscription_from_before_as_it_is),
 	BUS_TEST(interest_in_emitting_outlives_a_single_creator),
