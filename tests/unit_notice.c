@@ -467,7 +467,7 @@ static void a_slot_that_changes_hands_in_the_middle_of_a_turn_keeps_the_order(vo
 
 /* Something happens in the slot after the watcher's in the middle of the turn that first looks at
  * it. */
-static struct {
+static struct scan {
 	struct ringbus_node *watcher, *node;
 	struct ringbus_address first, own;
 	bool sent_to;
@@ -503,7 +503,7 @@ static bool join_at(unsigned load, bool sent_to)
 
 	slot = node_address(one).slot;
 	node_close(one); /* the other's slot is looked at after it */
-	scan = (typeof(scan)){.watcher = watcher, .sent_to = sent_to, .at = load};
+	scan = (struct scan){.watcher = watcher, .sent_to = sent_to, .at = load};
 	shm_hooks = &hooks;
 	rc = ringbus_next(watcher, &m, 0);
 	shm_hooks = NULL;
