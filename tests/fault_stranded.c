@@ -113,7 +113,7 @@ static void sender_main(uint64_t i)
 	flag_wait(LISTENS, i + 1);
 	wait_asleep(receiver);
 	shm_hooks = &deadly;
-	child_ok(ringbus_contact_address(node, &to, &i, sizeof(i), 0));
+	child_ok(ringbus_contact_address(node, &to, &i, sizeof(i), 10 * HARNESS_SECOND));
 	child_check(!"the sender goes on after its death");
 }
 
