@@ -276,6 +276,50 @@ static void handlers_end_each_others_subscriptions(void **state)
 		ok(ringbus_listen_stop(node[i]));
 }
 
+/* ---- the slot of a subscriber goes to another while an emission looks at it ---- */
+
+static struct ringbus_node *leaver, *heir;
+static const struct shm_word *mask;
+
+static uint64_t leave_after_look(const struct shm_word *w, enum shm_order order)
+{
+	uint64_t v;
+
+	(void)order;
+	v = atomic_load_explicit(&w->v, memory_order_seq_cst);
+	if (w != mask)
+		return v;
+	shm_hooks = NULL;
+	node_close(leaver);
+	heir = node_open();
+	return v;
+}
+
+/* The heir has subscribed to nothing yet, so nothing is for it. */
+static void what_was_for_a_subscriber_is_not_for_the_next_in_its_slot(void **state)
+{
+	static const struct shm_hooks hooks = {.load = leave_after_look};
+	static const char large[40000]; /* so that the general path takes it */
+	struct ringbus_node *sender = node_open();
+	struct ringbus_event *event = single(sender, "news");
+	uint32_t slot;
+	int r;
+
+	(void)state;
+	leaver = node_open();
+	slot = node_address(leaver).slot;
+	subscribe(leaver, "news");
+	assert_int_equal(ok(ringbus_emit(event, large, sizeof(large), 0)), 1);
+	mask = &event->entry->deliver[0];
+	shm_hooks = &hooks;
+	r = ringbus_emit(event, large, sizeof(large), HARNESS_SECOND);
+	shm_hooks = NULL;
+	assert_int_equal(r, 0);
+	assert_int_equal(node_address(heir).slot, slot);
+	subscribe(heir, "news");
+	pull_nothing(heir);
+}
+
 /* ---- handlers ---- */
 
 static void unsubscribe_other(const struct ringbus_message *m, void *user)
@@ -503,6 +547,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(creating_leaves_a_subscription_from_before_as_it_is),
 	BUS_TEST(interest_in_emitting_outlives_a_single_creator),
 	BUS_TEST(rights_end_with_the_event),
+	BUS_TEST(what_was_for_a_subscriber_is_not_for_the_next_in_its_slot),
 	BUS_TEST(a_handler_ends_the_subscription_of_another_node),
 	BUS_TEST(handlers_end_each_others_subscriptions),
 	BUS_TEST(unsubscribing_waits_for_no_handler_of_another_node),
