@@ -468,8 +468,7 @@ static void a_user_who_starts_the_service_shares_it_with_the_group_of_the_direct
 	child_join(child_start(another, 65532));
 	flag_set(GO, 1);
 	child_join(first);
-	while (access(bus_file(), F_OK) == 0)
-		pause_briefly();
+	bus_wait_gone();
 }
 
 static const struct CMUnitTest tests[] = {

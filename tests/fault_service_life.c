@@ -287,8 +287,7 @@ static void many_that_start_the_service_at_once_meet_on_one_bus(void **state)
 	region_put(region);
 	flag_set(14, 1);
 	child_join_all();
-	while (access(bus_file(), F_OK) == 0)
-		pause_briefly();
+	bus_wait_gone();
 	unsetenv("RINGBUS_LINGER");
 }
 
@@ -328,8 +327,7 @@ static void a_dead_bus_that_cannot_be_read_is_replaced_by_who_may_start_a_servic
 	ok(try_join(&r, 20 * RB_SECOND, true));
 	unsetenv("RINGBUS_LINGER");
 	leave(&r);
-	while (access(bus_file(), F_OK) == 0)
-		pause_briefly();
+	bus_wait_gone();
 }
 
 static void a_service_that_cannot_be_started_is_said_so(void **state)

@@ -336,6 +336,21 @@ static unsigned empty_directory(bool show)
 	return count;
 }
 
+void bus_wait_gone(void)
+{
+	DIR *dir = opendir(bus.directory);
+	struct dirent *entry;
+
+	assert_non_null(dir);
+	while ((entry = readdir(dir))) {
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		pause_briefly();
+		rewinddir(dir);
+	}
+	closedir(dir);
+}
+
 int harness_setup_bare(void **state)
 {
 	watchdog((unsigned)harness_number("HARNESS_WATCHDOG", 60));
