@@ -5,15 +5,15 @@
  *
  *     ringbus_node_open(&node, NULL);
  *     ringbus_event_create(&event, node, "news", NULL);
- *     ringbus_emit(event, "hello", 5, 0);
+ *     ringbus_emit(event, "hello", 5, 1000000000);
  *
  * Common rules, true of every function unless it says otherwise:
  *  - Returns 0 on success and a negative errno code on failure; where it returns a number instead
  *    of 0 its text says so. Outputs are untouched on failure. ringbus_strerror() has a text for
- *    each code, ringbus_error_detail() the cause in this case.
- *  - Timeouts are relative, in nanoseconds; 0 tries once. RINGBUS_FOREVER is allowed only where the
- *    call waits for nobody in particular (messages, signals); sends treat it as
- *    RINGBUS_SEND_MAX_NS.
+ *    each code, ringbus_error_detail() often the cause in this case.
+ *  - Timeouts are relative, in nanoseconds; 0 tries once. RINGBUS_FOREVER is for waits for nobody
+ *    in particular (messages, signals, subscribers); sends treat it as RINGBUS_SEND_MAX_NS, and as
+ *    the timeout of a node it means 60 s.
  *  - A node may be used by any thread. Not async-signal-safe, except ringbus_service_stop() and
  *    ringbus_node_interrupt().
  *  - In a forked child each call on the parent's node returns -ENOTCONN, except
@@ -35,14 +35,16 @@
  *   -ECONNREFUSED  no service listens on the port
  *   -EEXIST        a live event or node has this name
  *   -EFAULT        the region was truncated under us
+ *   -EFBIG         RLIMIT_FSIZE allows no file as large as the bus
  *   -EINTR         it would have waited, and ringbus_node_interrupt() was called
  *   -EINVAL        misuse
+ *   -EIO           a system call failed that fails in no sound process: were descriptors closed?
  *   -EMSGSIZE      over the limit, or buffer too small
  *   -ENFILE        no free event
  *   -ENOENT        no such event, or no owner at present
  *   -ENOSPC        the shared-memory filesystem is full
  *   -ENOTCONN      forked child, or the node was closed meanwhile
- *   -ENOTSUP       the kernel is too old
+ *   -ENOTSUP       the kernel is older than Linux 5.16
  *   -ENOTUNIQ      several nodes have this process id
  *   -EPERM         no right to emit or dissolve
  *   -EPROTO        other layout, or not a ringbus service
@@ -125,8 +127,9 @@ enum ringbus_notice {
 struct ringbus_message {
 	enum ringbus_kind kind;
 	enum ringbus_notice notice; /* for RINGBUS_NOTICE */
-	struct ringbus_address sender;
-	struct ringbus_event *event; /* for events and event notices, else NULL */
+	struct ringbus_address sender; /* also in notices of peers and losses; in EVENT_CREATED of a
+					  SINGLE event, without pid; in no other notice of events */
+	struct ringbus_event *event;   /* for events and event notices, else NULL */
 	const void *data;	     /* never NULL for events and contacts, also when size is 0 */
 	size_t size;		     /* bytes */
 	uint64_t lost;		     /* messages of this sender lost just before this one */
@@ -148,8 +151,8 @@ typedef void (*ringbus_signal_handler)(uint64_t count, void *user);
 RINGBUS_API const char *ringbus_version(void);
 /* Text for an errno code of either sign; never NULL. Thread-safe, static storage. */
 RINGBUS_API const char *ringbus_strerror(int error);
-/* The cause of the last failure in this thread, in words, with what to do next; "" if none. Valid
- * until this thread's next failing call. */
+/* The cause of the last failure in this thread, in words, with what to do next; "" if the code says
+ * it all. Valid until this thread's next failing call. */
 RINGBUS_API const char *ringbus_error_detail(void);
 /* Sends the library's log lines to fn (NULL: silent, the default; RINGBUS_LOG=debug in the
  * environment: stderr). Level as in syslog, 3 error to 7 debug. Call it before any other thread
@@ -187,14 +190,16 @@ struct ringbus_node_options {
  * -ECONNREFUSED no service; -EACCES no permission, or the port is held by a stranger; -EPROTO
  * another layout; -EUSERS all slots taken; -EEXIST name in use; -ETIMEDOUT; -ENOTSUP; -ESTALE the
  * slot was taken away meanwhile; -EINVAL name too long or not UTF-8, directory too long, no port.
- * With autostart also -ENOENT no ringbusd to be found, and what ringbus_service_open() returns in
- * it, like -ENOSPC. */
+ * With autostart also -ENOENT no ringbusd to be found (RINGBUSD, an absolute path, else beside the
+ * program, where it was installed, or in PATH), -EINVAL or -EACCES what RINGBUSD names cannot be
+ * run, and what ringbus_service_open() returns in it, like -ENOSPC. */
 RINGBUS_API int ringbus_node_open(struct ringbus_node **node,
 				  const struct ringbus_node_options *options);
 /* Leaves the bus; its events become orphans or end. NULL is allowed. Stops and joins the listening
  * thread. Called from a handler it takes effect when the handler returns. No other thread may be in
  * a call on the node: ringbus_node_interrupt() ends those that wait. Payloads borrowed from others
- * stay valid until released, by any thread. */
+ * stay valid until released, by any thread; handles of its events and its loans end with it, and
+ * must not be used any more, not even to cancel. */
 RINGBUS_API void ringbus_node_close(struct ringbus_node *node);
 RINGBUS_API int ringbus_node_address(const struct ringbus_node *node,
 				     struct ringbus_address *address);
@@ -316,7 +321,7 @@ struct ringbus_event_info {
 	enum ringbus_mode mode;
 	struct ringbus_address owner; /* for SINGLE */
 	unsigned subscribers;	      /* nodes that receive it */
-	unsigned members;	      /* nodes that may emit it */
+	unsigned members;	      /* MULTI: nodes that may emit it */
 	bool subscribed; /* this node is among the subscribers or members by subscription */
 };
 /* What is known of an event. info->size as in ringbus_node_stats(). */

@@ -26,6 +26,12 @@ void rb_fail_clear(void)
 	detail[0] = 0;
 }
 
+int rb_fail_plain(int code)
+{
+	rb_fail_clear();
+	return code;
+}
+
 const char *rb_fail_detail(void)
 {
 	return detail;

@@ -6,6 +6,8 @@
 
 /* Notes the cause of a failure for ringbus_error_detail() and returns code (negative). */
 int rb_fail(int code, const char *format, ...) rb_printf(2, 3);
+/* The same for a code that says it all. */
+int rb_fail_plain(int code);
 /* Forgets the note, at the entry of public calls that may fail. */
 void rb_fail_clear(void);
 const char *rb_fail_detail(void);

@@ -90,7 +90,7 @@ int ringbus_event_wait_subscribers(struct ringbus_event *event, unsigned count, 
 		if (mask_count(entry->deliver, event->node->slot) >= count)
 			return 0;
 		if (own_load(&event->node->interrupted))
-			return -EINTR;
+			return rb_fail_plain(-EINTR);
 		if (rb_left_ns(deadline) == 0)
 			return rb_fail(-ETIMEDOUT, "'%s' has fewer than %u subscriber%s", event->id,
 				       count, count == 1 ? "" : "s");

@@ -53,9 +53,9 @@ void node_suspect(struct ringbus_node *node, uint32_t slot)
 rb_cold int node_refused(const struct ringbus_node *node)
 {
 	if (!node)
-		return -EINVAL;
+		return rb_fail_plain(-EINVAL);
 	if (*(const volatile uint8_t *)node->guard == 0 || own_load_relaxed(&node->close_wanted))
-		return -ENOTCONN;
+		return rb_fail_plain(-ENOTCONN);
 	if (guard_condemned(node->region))
 		return rb_fail(-EFAULT, "the region file of the bus on port %u was truncated",
 			       node->region->port);
@@ -80,7 +80,9 @@ static void take_options(struct ringbus_node *node, const struct ringbus_node_op
 	cpu_set_t cpus;
 	bool one_cpu = sched_getaffinity(0, sizeof(cpus), &cpus) == 0 && CPU_COUNT(&cpus) < 2;
 
-	node->timeout_ns = o->timeout_ns ? o->timeout_ns : RB_SECOND;
+	node->timeout_ns = o->timeout_ns == 0		 ? RB_SECOND
+			   : o->timeout_ns == UINT64_MAX ? 60 * RB_SECOND
+							 : o->timeout_ns;
 	node->single_sender = o->single_sender;
 	node->peer_notices = o->peer_notices;
 	node->watch_events = o->watch_events;

@@ -105,9 +105,10 @@ int ringbus_wait(struct ringbus_node *node, uint64_t timeout_ns)
 	if (r < 0)
 		return r;
 	node->heeds_interrupt = true;
-	r = node_guarded(node, dispatch_wait(node, rb_deadline_ns(timeout_ns)));
+	r = dispatch_wait(node, rb_deadline_ns(timeout_ns));
 	if (r == 0 && own_load(&node->interrupted) && !dispatch_pending(node))
 		r = -EINTR;
+	r = node_guarded(node, r < 0 ? rb_fail_plain(r) : r);
 	receive_end(node);
 	return r;
 }
@@ -129,19 +130,19 @@ static int pull_one(struct ringbus_node *node, struct ringbus_message *m, uint64
 			return r;
 		}
 		if (timeout_ns == 0)
-			return -EAGAIN;
+			return rb_fail_plain(-EAGAIN);
 		if (own_load(&node->interrupted))
-			return -EINTR;
+			return rb_fail_plain(-EINTR);
 		/* the wait below also ends for what never becomes a message */
 		if (deadline != 0 && rb_left_ns(deadline) == 0)
-			return -ETIMEDOUT;
+			return rb_fail_plain(-ETIMEDOUT);
 		if (deadline == 0)
 			deadline = rb_deadline_ns(timeout_ns);
 		r = dispatch_wait(node, deadline);
 		if (r < 0)
-			return r;
+			return rb_fail_plain(r);
 		if (own_load(&node->close_wanted))
-			return -ENOTCONN;
+			return rb_fail_plain(-ENOTCONN);
 	}
 }
 
@@ -162,7 +163,7 @@ int ringbus_next(struct ringbus_node *node, struct ringbus_message *message, uin
 	int r = node_enter(node);
 
 	if (r == 0 && !message)
-		r = -EINVAL;
+		r = rb_fail_plain(-EINVAL);
 	if (r == 0)
 		r = receive_begin(node);
 	if (r < 0)
@@ -183,7 +184,7 @@ int ringbus_receive(struct ringbus_node *node, void *buffer, size_t capacity,
 	int r = node_enter(node);
 
 	if (r == 0 && !buffer && capacity > 0)
-		r = -EINVAL;
+		r = rb_fail_plain(-EINVAL);
 	if (r == 0)
 		r = receive_begin(node);
 	if (r < 0)

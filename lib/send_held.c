@@ -26,6 +26,7 @@ void send_held_back_by(uint32_t slot, uint64_t word)
 
 void send_begins(void)
 {
+	rb_fail_clear();
 	send_held_back_by(LAYOUT_NO_SLOT, 0);
 	held_back.waited = false;
 }

@@ -246,11 +246,11 @@ int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count, uint64_t tim
 	}
 	own_add(&node->signal_waiters, (uint64_t)-1);
 	if (r < 0)
-		return r;
+		return rb_fail_plain(r);
 	if (n == 0 && own_load(&node->close_wanted))
-		return -ENOTCONN;
+		return rb_fail_plain(-ENOTCONN);
 	if (n == 0)
-		return node_guarded(node, timeout_ns == 0 ? -EAGAIN : -ETIMEDOUT);
+		return node_guarded(node, rb_fail_plain(timeout_ns == 0 ? -EAGAIN : -ETIMEDOUT));
 	if (count)
 		*count = n;
 	return 0;

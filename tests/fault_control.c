@@ -72,6 +72,14 @@ static void who_holds_the_control_lock_is_named_in_whatever_operation(void **sta
 	node_close(node);
 }
 
+static void no_node_waits_for_it_for_ever(void **state)
+{
+	struct ringbus_node *node = open_patient(RINGBUS_FOREVER);
+
+	assert_true(rb_left_ns(node_control_deadline(node)) <= 60 * HARNESS_SECOND);
+	node_close(node);
+}
+
 /* ---- without descriptors ---- */
 
 static void create_without_descriptors(uint64_t unused)
@@ -301,6 +309,7 @@ static void a_send_that_waits_for_the_control_lock_keeps_no_other_thread_waiting
 
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(who_holds_the_control_lock_is_named_in_whatever_operation),
+	BUS_TEST(no_node_waits_for_it_for_ever),
 	BUS_TEST(a_bus_is_not_gone_for_who_has_no_descriptor_left),
 	BUS_TEST(the_lock_ends_with_the_operation_whoever_else_has_its_descriptor),
 	BUS_TEST(who_cannot_clear_the_bits_of_the_dead_leaves_its_slot_to_the_next),

@@ -29,6 +29,7 @@ counted=
 broken=0
 found=0
 missed=0
+absent=0
 begin=$(date +%s)
 
 say() {
@@ -115,6 +116,7 @@ count() {
 	set -- $(tail -n 1 "$log" | grep -E '^[0-9]+ passed, [0-9]+ failed')
 	found=$((found + ${1:-0}))
 	missed=$((missed + ${3:-1}))
+	absent=$((absent + ${5:-0}))
 }
 
 # What the tests run through, and the tests again and again: figures of the table.
@@ -171,12 +173,20 @@ joined() {
 	broken=$((broken + $(cat build-tests/aside.broken || echo 1)))
 }
 
+# is_there PROGRAM: what is left out without it counts as skipped.
+is_there() {
+	command -v "$1" >/dev/null && return
+	say "$1 is not installed: its tests are left out"
+	absent=$((absent + 1))
+	return 1
+}
+
 full() {
 	unset HOSTILE_JUDGE # times were judged in the plain build
 	rm -f build-tests/aside.*
 	aside asan
 	tsan
-	if command -v clang >/dev/null; then
+	if is_there clang; then
 		CC=clang build build-tests-clang -Dbuildtype=debugoptimized -Dbench=false &&
 			run build-tests-clang clang --suite quick --suite hostile
 	fi
@@ -185,7 +195,7 @@ full() {
 	build build-tests-o0 -Dbuildtype=debug -Doptimization=0 -Dbench=false &&
 		run build-tests-o0 o0 --suite quick --suite hostile
 	# the programs that fill filesystems, truncate the region or filter system calls have nothing to say there
-	if command -v valgrind >/dev/null; then
+	if is_there valgrind; then
 		HARNESS_SLOW=20 run build-tests-o0 valgrind --timeout-multiplier 20 \
 			--wrap "valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite
 				--suppressions=$PWD/tests/valgrind.supp" \
@@ -271,5 +281,5 @@ case $last in
 *) printf '%s\n' "$last"; last="0 passed, 1 failed, 0 skipped" ;;
 esac
 set -- $last
-echo "$(($1 + found)) passed, $(($3 + broken + missed)) failed, $5 skipped"
+echo "$(($1 + found)) passed, $(($3 + broken + missed)) failed, $(($5 + absent)) skipped"
 [ $(($3 + broken + missed)) -eq 0 ] && [ "$1" -gt 0 ]

@@ -488,6 +488,7 @@ static void receiving_waits_for_no_control_operation(void **state)
 		control_announce(sender->region); /* so that events are looked at */
 		assert_int_equal(emit_text(event, "hello"), 1);
 		pull_text(receiver, "hello");
+		pull_nothing(receiver); /* and at its events */
 		assert_false(flag_get(DONE));
 		pause_briefly();
 	}
