@@ -93,6 +93,16 @@ int inspect_usable(const struct ringbus_inspect *in)
 	return rb_fail(-EPROTO, "the region cannot be decoded: %s", in->why);
 }
 
+int inspect_begin(struct ringbus_inspect *in, uint32_t cursor)
+{
+	rb_fail_clear();
+	if (cursor == 0) {
+		inspect_refresh(in);
+		inspect_budget_start(in);
+	}
+	return inspect_usable(in);
+}
+
 uint64_t inspect_slot_word(const struct ringbus_inspect *in, uint32_t slot)
 {
 	uint64_t word;

@@ -78,6 +78,9 @@ int inspect_usable(const struct ringbus_inspect *in);
 void inspect_refresh(struct ringbus_inspect *in);
 /* Allows one iteration over all extents. */
 void inspect_budget_start(struct ringbus_inspect *in);
+/* What each call of an iteration begins with, the first one (cursor 0) with a fresh look. 0, or
+ * -EPROTO as inspect_usable(). */
+int inspect_begin(struct ringbus_inspect *in, uint32_t cursor);
 /* Takes bytes from the budget; false when it is used up. */
 bool inspect_budget_take(struct ringbus_inspect *in, uint64_t bytes);
 bool inspect_this_boot(const struct ringbus_inspect *in);

@@ -54,15 +54,10 @@ int ringbus_inspect_link_next(struct ringbus_inspect *in, uint32_t *cursor,
 			      struct ringbus_inspect_link *link)
 {
 	struct layout_node page;
-	int r;
+	int r = inspect_begin(in, *cursor);
 
-	rb_fail_clear();
-	if (*cursor == 0) {
-		inspect_refresh(in);
-		inspect_budget_start(in);
+	if (*cursor == 0)
 		in->tail_offset = 0;
-	}
-	r = inspect_usable(in);
 	if (r < 0)
 		return r;
 	while (*cursor / LAYOUT_NODES_MAX < in->g.nodes) {

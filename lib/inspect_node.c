@@ -125,12 +125,8 @@ static void node_decode(const struct ringbus_inspect *in, uint32_t slot, uint64_
 int ringbus_inspect_node_next(struct ringbus_inspect *in, uint32_t *cursor,
 			      struct ringbus_inspect_node *out)
 {
-	int r;
+	int r = inspect_begin(in, *cursor);
 
-	rb_fail_clear();
-	if (*cursor == 0)
-		inspect_refresh(in);
-	r = inspect_usable(in);
 	if (r < 0)
 		return r;
 	while (*cursor < in->g.nodes) {
@@ -215,12 +211,8 @@ int ringbus_inspect_event_next(struct ringbus_inspect *in, uint32_t *cursor,
 			       struct ringbus_inspect_event *out)
 {
 	struct layout_event e;
-	int r;
+	int r = inspect_begin(in, *cursor);
 
-	rb_fail_clear();
-	if (*cursor == 0)
-		inspect_refresh(in);
-	r = inspect_usable(in);
 	if (r < 0)
 		return r;
 	while (*cursor < in->g.events) {

@@ -207,14 +207,8 @@ int ringbus_inspect_pool_next(struct ringbus_inspect *in, uint32_t *cursor,
 			      struct ringbus_inspect_pool *pool)
 {
 	struct layout_node page;
-	int r;
+	int r = inspect_begin(in, *cursor);
 
-	rb_fail_clear();
-	if (*cursor == 0) {
-		inspect_refresh(in);
-		inspect_budget_start(in);
-	}
-	r = inspect_usable(in);
 	if (r < 0)
 		return r;
 	while (*cursor / LAYOUT_POOL_EXTENTS < in->g.nodes) {

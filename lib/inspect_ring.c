@@ -283,14 +283,8 @@ int ringbus_inspect_ring_next(struct ringbus_inspect *in, uint32_t *cursor,
 			      struct ringbus_inspect_ring *ring)
 {
 	struct layout_node page;
-	int r;
+	int r = inspect_begin(in, *cursor);
 
-	rb_fail_clear();
-	if (*cursor == 0) {
-		inspect_refresh(in);
-		inspect_budget_start(in);
-	}
-	r = inspect_usable(in);
 	if (r < 0)
 		return r;
 	while (*cursor / LAYOUT_NODES_MAX < in->g.nodes) {
