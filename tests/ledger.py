@@ -4,6 +4,7 @@
     ledger.py FILE...                          prints the table; FILE: Meson's testlog.json, or a test's output
     ledger.py --write tests/README.md FILE...  rewrites the table there; rows without a figure keep theirs; and the
                                                sentence in ../README.md that tells some of them
+    ledger.py --soak tests/README.md FILE...   adds what a soak printed to the last column of the table there
 
 A test prints lines `ledger: NAME VALUE`. `ledger.py --names ROOT` finds names that only the table or only the
 tests know. Counts are summed over all builds and tests of a run, figures are the worst of them.
@@ -19,7 +20,7 @@ SUM, MAX, MIN = "sum", "max", "min"
 LINE = re.compile(r"ledger: ([a-z0-9-]+) ([0-9.e+-]+)\s*$", re.M)  # a test's last line may have come before it
 TELL_BEGIN, TELL_END = "<!-- figures begin -->", "<!-- figures end -->"
 BEGIN, END = "<!-- ledger begin -->", "<!-- ledger end -->"
-HEAD = "| promise, row | what | test | figure of the last full run | commit |"
+HEAD = "| promise, row | what | test | figure of the last full run | commit | all soaks |"
 
 # promise or row of the fault catalogue, name, what it counts, unit, how runs add up, test
 ROWS = (
@@ -84,6 +85,7 @@ ROWS = (
     ("P3 28", "files-damaged", "region files truncated, punched or out of space", "", SUM, "`fuzz_memory`"),
     ("P3 29", "shares-checked", "shares of the pool, exactly those of the formula", "", SUM, "`fuzz_overload`"),
     ("P1-P6 31", "together-seconds", "everything at once", "s", SUM, "`soak.py --together`"),
+    ("P1-P6", "soak-minutes", "random operations and faults with fresh seeds", "min", SUM, "`run.sh --soak`"),
     ("32", "suite-repeats", "runs of the quick tests, one after the other, none failed", "", MAX, "`run.sh`"),
 )
 
@@ -98,8 +100,16 @@ def texts(path):
     return [log.get("stdout", "") + "\n" + log.get("stderr", "") for log in logs]
 
 
+HOW = {row[1]: row[4] for row in ROWS}
+
+
+def combine(figures, name, value):
+    if name in figures:
+        value = {SUM: figures[name] + value, MAX: max(figures[name], value), MIN: min(figures[name], value)}[HOW[name]]
+    figures[name] = value
+
+
 def gather(paths):
-    how = {row[1]: row[4] for row in ROWS}
     figures = {}
     for path in paths:
         try:
@@ -107,13 +117,9 @@ def gather(paths):
         except (OSError, ValueError):  # tally.py says so
             continue
         for name, value in (found for text in outputs for found in LINE.findall(text)):
-            if name not in how:
+            if name not in HOW:
                 raise SystemExit(f"ledger: nobody knows {name}")
-            old = figures.get(name)
-            value = float(value)
-            if old is not None:
-                value = {SUM: old + value, MAX: max(old, value), MIN: min(old, value)}[how[name]]
-            figures[name] = value
+            combine(figures, name, float(value))
     return figures
 
 
@@ -128,28 +134,35 @@ def commit():
 
 
 def old_cells(text):
-    """What stands in the table: figure and commit of each row, by what it counts."""
+    """What stands in the table: figure, commit and figure of the soaks of each row, by what it counts."""
     cells = {}
     for line in text.split("\n"):
-        parts = [part.strip() for part in line.strip("| \n").split(" | ")]
-        if len(parts) == 5:
-            cells[parts[1]] = parts[3:]
+        parts = [part.strip() for part in line.split("|")]
+        if len(parts) in (7, 8):  # the last column came later
+            cells[parts[2]] = parts[4:7]
     return cells
 
 
-def write(path, figures):
+def number(cell, unit):
+    """The value of a cell, 0 if it has none."""
+    return float(cell.removesuffix(unit).replace(" ", "") or 0)
+
+
+def write(path, figures, soaked):
     with open(path, encoding="utf-8") as f:
         text = f.read()
     before, rest = text.split(BEGIN)
     old, after = rest.split(END)
     cells = old_cells(old)
     now = commit()
-    lines = [BEGIN, HEAD, "| --- | --- | --- | --- | --- |"]
+    lines = [BEGIN, HEAD, "| --- | --- | --- | --- | --- | --- |"]
     for row, name, what, unit, _, test in ROWS:
-        figure, when = cells.get(what, ["not yet run", "none"])
+        figure, when, soaks = cells.get(what, ["not yet run", "none", ""])
         if name in figures:
             figure, when = shown(figures[name], unit), now
-        lines.append(f"| {row} | {what} | {test} | {figure} | {when} |")
+        if name in soaked:
+            soaks = shown(number(soaks, unit) + soaked[name], unit)  # a soak prints sums only
+        lines.append(f"| {row} | {what} | {test} | {figure} | {when} | {soaks} |".replace("|  |", "| |"))
     text = before + "\n".join(lines) + "\n" + END + after
     with open(path, "w", encoding="utf-8") as f:
         f.write(text)
@@ -211,7 +224,10 @@ def main(arguments):
     if arguments[:1] == ["--names"]:
         return names(arguments[1])
     if arguments[:1] == ["--write"]:
-        write(arguments[1], gather(arguments[2:]))
+        write(arguments[1], gather(arguments[2:]), {})
+        return 0
+    if arguments[:1] == ["--soak"]:
+        write(arguments[1], {}, gather(arguments[2:]))
         return 0
     figures = gather(arguments)
     for row, name, what, unit, _, test in ROWS:

@@ -18,6 +18,8 @@ import sys
 import threading
 import time
 
+import ledger
+
 # program and arguments, variable of its seed (None: it draws nothing), settings that make a turn a minute at most
 TURNS = [
     ("stress_kill", "KILL_SEED", {"KILL_ROUNDS": "100"}),
@@ -59,6 +61,7 @@ class Soak:
         self.passed = collections.Counter()
         self.failed = []
         self.skipped = collections.Counter()
+        self.figures = {}
         self.lock = threading.Lock()
         self.over = threading.Event()
 
@@ -85,6 +88,9 @@ class Soak:
         with self.lock:
             if done.returncode == 0:
                 self.passed[program] += 1
+                for name, value in ledger.LINE.findall(output):
+                    if ledger.HOW.get(name) == ledger.SUM:  # times say nothing of a machine that does other things too
+                        ledger.combine(self.figures, name, float(value))
                 say(f"passed {program} in {time.monotonic() - start:.0f} s: {replay}")
             elif done.returncode == 77:
                 self.skipped[program] += 1
@@ -120,6 +126,12 @@ class Soak:
         while not self.over.is_set() and time.monotonic() < end:
             self.run(*TURNS[turn % len(TURNS)])
             turn += 1
+        self.figures["soak-minutes"] = round((time.monotonic() - begin) / 60)
+        path = os.path.join(self.build, "soak.figures")
+        with open(path, "w", encoding="utf-8") as f:
+            for name, value in self.figures.items():
+                f.write(f"ledger: {name} {value:.2f}\n")
+        say(f"to add the figures: python3 tests/ledger.py --soak tests/README.md {path}")
 
     def together(self, seconds):
         end = time.monotonic() + seconds
