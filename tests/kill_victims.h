@@ -48,6 +48,17 @@ static void send_much(struct ringbus_event *event)
 		ringbus_emit(event, payload, 50 + i % 7 * 40, HARNESS_SECOND);
 }
 
+/* Until it has woken somebody three times: the keeper sleeps now and then. */
+static void wake_the_keeper(struct ringbus_node *node, struct ringbus_event *event)
+{
+	uint64_t before = node_stats(node).wakes;
+
+	while (node_stats(node).wakes < before + 3) {
+		pause_briefly();
+		ringbus_emit(event, payload, 20, 0);
+	}
+}
+
 static void receive_some(struct ringbus_node *node, unsigned least)
 {
 	struct ringbus_borrow *borrow;
@@ -79,6 +90,7 @@ static void course(struct ringbus_node *node)
 	ringbus_event_wait_subscribers(event, 1, 60 * HARNESS_SECOND);
 	flag_set(READY, 1);
 	send_much(event);
+	wake_the_keeper(node, event);
 	use_pool(node, event);
 	ringbus_contact(node, keeper, "hello", 5, 0);
 	ringbus_signal(node, keeper);
