@@ -482,7 +482,7 @@ static void notes_of_a_death(bool pooled)
 {
 	static const char payload[100000];
 	struct ringbus_node *before = node_open(), *other = node_open(), *node;
-	struct ringbus_address to = node_address(other);
+	struct ringbus_address to = node_address(other), gone;
 	struct ringbus_message m;
 	unsigned ends = 0;
 	pid_t victim;
@@ -498,6 +498,8 @@ static void notes_of_a_death(bool pooled)
 	ok(ringbus_node_find_pid(node, (uint32_t)victim, &to));
 	ok(ringbus_contact_address(node, &to, payload, pooled ? sizeof(payload) : 10, 0));
 	child_kill(victim);
+	while (ringbus_node_find_pid(node, (uint32_t)victim, &gone) == 0)
+		pause_briefly(); /* so that the node has never looked while it was there */
 	while (ends == 0) {
 		ok(ringbus_next(node, &m, RINGBUS_FOREVER)); /* or the watchdog */
 		ends += m.notice == RINGBUS_PEER_DIED && m.sender.slot == to.slot &&
