@@ -336,12 +336,62 @@ static unsigned empty_directory(bool show)
 	return count;
 }
 
+/* The text of a process's argument list, with blanks for the zeros. */
+static void words_of(const char *pid, char *words, size_t size)
+{
+	char path[64];
+	ssize_t n = -1;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%.20s/cmdline", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, words, size - 1);
+		close(fd);
+	}
+	words[n > 0 ? n : 0] = 0;
+	for (ssize_t i = 0; i + 1 < n; i++)
+		if (words[i] == 0)
+			words[i] = ' ';
+}
+
+/* A service that was started and has not said yet whether it serves: with our directory among its
+ * arguments, or forked from us, in a session whose leader is gone, and not yet another program. */
+static bool service_is_starting(void)
+{
+	char ours[4096], words[4096];
+	struct dirent *entry;
+	DIR *dir = opendir("/proc");
+	bool found = false;
+
+	assert_non_null(dir);
+	words_of("self", ours, sizeof(ours));
+	while (!found && (entry = readdir(dir))) {
+		pid_t pid = (pid_t)atoi(entry->d_name), session;
+
+		if (pid <= 0 || pid == getpid())
+			continue;
+		words_of(entry->d_name, words, sizeof(words));
+		session = getsid(pid);
+		found = strstr(words, bus.directory) ||
+			(strcmp(words, ours) == 0 && session > 0 && kill(session, 0) < 0);
+	}
+	closedir(dir);
+	return found;
+}
+
 void bus_wait_gone(void)
 {
 	DIR *dir = opendir(bus.directory);
 	struct dirent *entry;
 
 	assert_non_null(dir);
+	/* who is in the middle of an exec has no arguments: a moment later it has */
+	for (int quiet = 0; quiet < 3; quiet++) {
+		if (service_is_starting())
+			quiet = -1;
+		pause_briefly();
+	}
 	while ((entry = readdir(dir))) {
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
 			continue;

@@ -81,7 +81,8 @@ void bus_serve(const struct bus_spec *spec);
 void bus_stop(void);
 /* SIGKILL. */
 void bus_kill(void);
-/* Waits until a service that is no child of the test, and ends by itself, has left no file. */
+/* Waits until services that are no children of the test, and end by themselves, are gone, also
+ * those of several started at once that are late, and have left no file. */
 void bus_wait_gone(void);
 /* Waits until the service ends by itself, with an error. */
 void bus_expect_failure(void);
