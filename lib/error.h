@@ -6,7 +6,7 @@
 
 /* Notes the cause of a failure for ringbus_error_detail() and returns code (negative). */
 int rb_fail(int code, const char *format, ...) rb_printf(2, 3);
-/* The same for a code that says it all. */
+/* Forgets what was noted and returns code, which says it all. */
 int rb_fail_plain(int code);
 /* Forgets the note, at the entry of public calls that may fail. */
 void rb_fail_clear(void);

@@ -455,8 +455,6 @@ int join_bus(const struct join_request *request, struct join_result *result)
 	uint64_t nap = JOIN_FIRST_NAP_NS;
 	int err;
 
-	if (j.deadline_ns == 0 || j.deadline_ns == UINT64_MAX)
-		j.deadline_ns = rb_deadline_ns(j.deadline_ns == 0 ? RB_SECOND : 60 * RB_SECOND);
 	for (;;) {
 		struct timespec moment;
 		uint64_t left;

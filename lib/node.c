@@ -80,9 +80,7 @@ static void take_options(struct ringbus_node *node, const struct ringbus_node_op
 	cpu_set_t cpus;
 	bool one_cpu = sched_getaffinity(0, sizeof(cpus), &cpus) == 0 && CPU_COUNT(&cpus) < 2;
 
-	node->timeout_ns = o->timeout_ns == 0		 ? RB_SECOND
-			   : o->timeout_ns == UINT64_MAX ? 60 * RB_SECOND
-							 : o->timeout_ns;
+	node->timeout_ns = o->timeout_ns ? o->timeout_ns : RB_SECOND;
 	node->single_sender = o->single_sender;
 	node->peer_notices = o->peer_notices;
 	node->watch_events = o->watch_events;
@@ -369,6 +367,9 @@ int ringbus_node_open(struct ringbus_node **out, const struct ringbus_node_optio
 	r = rb_options_take(&o, sizeof(o), options);
 	if (r == 0)
 		r = check_options(&o);
+	/* a service, or a stopped process, is somebody in particular */
+	if (o.timeout_ns == RINGBUS_FOREVER)
+		o.timeout_ns = 60 * RB_SECOND;
 	port = r < 0 ? r : join_port(o.port);
 	if (port < 0)
 		return port;

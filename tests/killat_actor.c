@@ -91,22 +91,19 @@ static struct entry *entry_of(struct life *life, uint64_t sequence)
 	return &life->entries[sequence % ENTRIES];
 }
 
-static uint64_t *position_in(struct actor *me, const struct life *life)
+static struct seen_life *seen_of(struct actor *me, const struct life *life)
 {
-	size_t i = (size_t)(life - world->lives);
+	struct seen_life *seen = &me->seen[life - world->lives];
 
-	if (me->seen[i].life != life->number) {
-		me->seen[i].life = life->number;
-		me->seen[i].gone = false;
-		me->seen[i].next = 0;
-	}
-	return &me->seen[i].next;
+	if (seen->life != life->number)
+		*seen = (struct seen_life){.life = life->number};
+	return seen;
 }
 
 /* Passes what is not for us up to `sequence`; meeting something that we should have got fails. */
 static void pass_entries(struct actor *me, struct life *life, uint64_t sequence)
 {
-	uint64_t *next = position_in(me, life);
+	uint64_t *next = &seen_of(me, life)->next;
 
 	for (; *next < sequence; ++*next) {
 		const struct entry *e = entry_of(life, *next);
@@ -148,11 +145,12 @@ static void got_data(struct actor *me, const struct ringbus_message *m)
 	if (m->lost)
 		actor_fail(me, "%llu messages lost", (unsigned long long)m->lost);
 	pass_entries(me, life, head.sequence);
-	if (*position_in(me, life) != head.sequence)
+	if (seen_of(me, life)->next != head.sequence)
 		actor_fail(me, "message %llu of life %u came again",
 			   (unsigned long long)head.sequence, head.life);
 	e = entry_of(life, head.sequence);
-	if (e->to[me->number] != me->life->number)
+	if (e->to[me->number] != me->life->number &&
+	    (e->to[me->number] || head.sequence >= seen_of(me, life)->sure))
 		actor_fail(me, "message %llu of life %u is for life %u in our slot",
 			   (unsigned long long)head.sequence, head.life, e->to[me->number]);
 	if (word_get(&e->state) == ENTRY_FAILED)
@@ -163,7 +161,7 @@ static void got_data(struct actor *me, const struct ringbus_message *m)
 			   (unsigned long long)head.sequence, head.life, m->size,
 			   (unsigned long long)e->size);
 	compare(me, m->data, m->size, head.life, head.sequence);
-	++*position_in(me, life);
+	seen_of(me, life)->next++;
 	if (head.nonce)
 		me->ended[life->actor] = head.nonce;
 }
@@ -339,7 +337,7 @@ static int64_t until(struct actor *me, const uint64_t argument[4])
 	/* a life that never said anything still has its end told */
 	for (unsigned i = 2; i < 4; i++)
 		if (argument[i])
-			position_in(me, life_of((uint32_t)argument[i]));
+			seen_of(me, life_of((uint32_t)argument[i]));
 	while (!is_over(me, argument)) {
 		rc = next_in_time(me, &m);
 		if (rc == -ETIMEDOUT)
@@ -461,7 +459,7 @@ static int64_t join(struct actor *me)
 		struct life *life = life_of(world->current[i]);
 
 		if (world->current[i])
-			*position_in(me, life) = life->count;
+			seen_of(me, life)->next = life->count;
 	}
 	word_set(&world->joining[me->number], 1);
 	if (me->number == ACTOR_A)
@@ -470,6 +468,8 @@ static int64_t join(struct actor *me)
 		actor_ok(me, ringbus_subscribe(&me->event[NAME_ALL], me->node, "all", &subscribe));
 	word_set(&world->current[me->number], number);
 	word_set(&world->joining[me->number], 0);
+	for (struct life *life = world->lives; life < &world->lives[LIVES]; life++)
+		seen_of(me, life)->sure = life->count + 1; /* the one begun is not counted yet */
 	return number;
 }
 

@@ -12,10 +12,12 @@ struct actor {
 	struct life *life;
 	struct ringbus_node *node;
 	struct ringbus_event *event[NAMES];
-	struct {
+	struct seen_life {
 		uint32_t life; /* that the position is of */
 		bool gone;     /* its end was told */
 		uint64_t next; /* entry not yet passed */
+		uint64_t sure; /* entries from here on are for us only if they say so; those before
+				  were perhaps begun while we joined, by who did not know of us */
 	} seen[LIVES];
 	uint64_t ended[ACTORS]; /* nonce of the last round that each has ended towards us */
 	uint64_t signals;	/* taken */
