@@ -31,9 +31,10 @@ rb_inline void give(struct link_rx *rx, struct ringbus_node *node, bool last)
 		tell_of_room(rx, node);
 }
 
-/* A pooled payload was read: its position goes back at once. With more messages there its sender is
- * told only after so many bytes, since that takes a fence: one that waits looks every 10 ms, and
- * once more when its time is over. */
+/* A pooled payload was read: its position goes back at once. Its sender is told only after so many
+ * bytes, or in the next turn that finds nothing, since that takes a fence, or when the ring is
+ * empty and it seems to sleep: one that waits looks every 10 ms, and once more when its time is
+ * over. */
 #define TELL_BYTES (8u << 20)
 
 static void give_pooled(struct link_rx *rx, struct ringbus_node *node, uint64_t bytes)
@@ -43,7 +44,7 @@ static void give_pooled(struct link_rx *rx, struct ringbus_node *node, uint64_t 
 	node->large |= bytes >= STREAM_SIZE_MAX;
 	rx->untold_bytes += bytes;
 	tell = rx->untold_bytes >= rb_min(TELL_BYTES, node->region->g.pool_bytes / 16) ||
-	       !ring_rx_has_word(&rx->ring);
+	       (doorbell_seems_asleep(&rx->bell->room) && !ring_rx_has_word(&rx->ring));
 	if (tell)
 		rx->untold_bytes = 0;
 	give(rx, node, tell);

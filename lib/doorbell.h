@@ -59,6 +59,13 @@ rb_inline int doorbell_ring(struct shm_word *bell, uint64_t *last)
 	return doorbell_wake(bell, seen);
 }
 
+/* A look without a fence: whether a sleeper has been there for a while whom nobody has woken. */
+rb_inline bool doorbell_seems_asleep(const struct shm_word *bell)
+{
+	/* relaxed: a hint; who rings fences and looks again */
+	return (shm_load_relaxed(bell) & (BELL_ASLEEP | BELL_WOKEN)) == BELL_ASLEEP;
+}
+
 /* Registers this process for membarrier and says whether it may be called. Once per process, at
  * join. */
 bool doorbell_membarrier_register(void);

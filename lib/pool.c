@@ -326,6 +326,21 @@ void pool_settle(struct pool *p)
 	}
 }
 
+uint64_t pool_chunks(const struct pool *p, uint64_t size)
+{
+	unsigned shift = size > 1ull << POOL_SHIFT_MAX ? 0 : slab_shift(size);
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++) {
+		const struct pool_extent *e = &p->extents[i];
+		uint64_t bytes = e->place.chunk_bytes;
+
+		if (e->map && e->shift == shift && bytes >= size && (shift || bytes / 2 <= size))
+			n += e->place.chunks;
+	}
+	return n;
+}
+
 int pool_idle_extent(const struct pool *p, uint64_t bytes)
 {
 	for (uint32_t i = 0; i < LAYOUT_POOL_EXTENTS; i++) {

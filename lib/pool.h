@@ -160,6 +160,8 @@ unsigned pool_unpark(struct pool *p, uint64_t *borrowed);
 /* Puts every chunk that has neither a descriptor nor a bit on the free lists; once, after
  * rebuilding. */
 void pool_settle(struct pool *p);
+/* How many chunks there are that fit a payload of `size` well, in use or not. */
+uint64_t pool_chunks(const struct pool *p, uint64_t size);
 /* Index of an extent with no chunk in use and at least `bytes`, or -1. */
 int pool_idle_extent(const struct pool *p, uint64_t bytes);
 /* Forgets an extent that is idle; the caller unmaps and gives the space back. */

@@ -273,6 +273,8 @@ rb_inline int fire(struct shot *s)
 		count_drops(s);
 	if (s->count > 0)
 		wake(s);
+	if (s->pooled)
+		send_pool_look(s->node);
 	return (int)s->count;
 }
 

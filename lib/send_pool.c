@@ -303,6 +303,13 @@ static void reclaim_all(struct ringbus_node *node)
 			send_pool_reclaim(node, node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)]);
 }
 
+/* After a shot, and so while it is under way: the line of a head comes from its receiver's cache,
+ * and whoever takes a chunk next need not wait for it. */
+void send_pool_look(struct ringbus_node *node)
+{
+	reclaim_all(node);
+}
+
 /* What the receivers of the last chunk have not given back of all that they got; not those that
  * were passed over because they are lossy and had too much. */
 static uint64_t behind(const struct ringbus_node *node)
@@ -333,6 +340,10 @@ static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
 
 	if (ahead + each <= limit)
 		return;
+	reclaim_all(node);
+	ahead = behind(node);
+	if (ahead + each <= limit)
+		return;
 	limit = rb_max(limit, ahead - each);
 	if (node->pace_misses >= PACE_MISSES_MAX && ++node->pace_skips % PACE_RETRY != 0)
 		return;
@@ -349,7 +360,8 @@ static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
 /* The chunks of a stream that its receivers read at once are few, and go round so fast that they
  * are still in the receivers' caches when they are written again (cooled() in pool.c). So while a
  * stream takes many such, the pool becomes wider (64 KiB payloads: 12 against 29 GB/s). Who gets an
- * answer to every other one at least sends no stream: its one chunk serves it best. */
+ * answer to every other one at least sends no stream: two chunks serve it best, for the one before
+ * is not yet given back, or not known to be, when the answer has come. */
 #define WIDEN_TAKES 64u
 #define WIDEN_NS (20 * RB_MS)
 #define WIDEN_BYTES (10u << 20)
@@ -366,10 +378,21 @@ static rb_noinline void widen(struct ringbus_node *node, uint64_t size)
 	node->widened_ns = now;
 	node->widened_received = received;
 	pool_plan(&node->pool, size, &place);
-	if (since > WIDEN_NS || answers >= WIDEN_TAKES / 2 || pool_unused_entry(&node->pool) < 0 ||
+	if (since > WIDEN_NS || pool_unused_entry(&node->pool) < 0 ||
+	    (answers >= WIDEN_TAKES / 2 && pool_chunks(&node->pool, size) > 1) ||
 	    node->pool.payload_bytes + pool_place_payload(&place) > most)
 		return;
 	grow(node, size, false); /* or not: somebody holds the lock, or there is no space */
+}
+
+/* What was given back is looked at only if it is needed, see send_pool_look(). */
+static bool take_free(struct ringbus_node *node, uint64_t size, uint64_t *id)
+{
+	if (pool_take(&node->pool, size, false, id))
+		return true;
+	reclaim_all(node);
+	return pool_take(&node->pool, size, false, id) ||
+	       (pool_unpark(&node->pool, NULL) > 0 && pool_take(&node->pool, size, false, id));
 }
 
 static int take(struct ringbus_node *node, uint64_t size, uint64_t *id)
@@ -385,16 +408,13 @@ static int take(struct ringbus_node *node, uint64_t size, uint64_t *id)
 	r = send_pool_start(node);
 	if (r < 0)
 		return r;
-	reclaim_all(node);
 	if (size >= PACE_SIZE_MIN)
 		pace(node, size);
-	if (pool_take(&node->pool, size, false, id)) {
+	if (take_free(node, size, id)) {
 		if (rb_unlikely(node->pool.hot >= WIDEN_TAKES) && size >= PACE_SIZE_MIN)
 			widen(node, size);
 		return 0;
 	}
-	if (pool_unpark(&node->pool, NULL) > 0 && pool_take(&node->pool, size, false, id))
-		return 0;
 	r = grow(node, size, true);
 	if (pool_take(&node->pool, size, true, id))
 		return 0;

@@ -25,6 +25,7 @@ static const struct {
 	{"contact", "bell.slot", 2, "is anybody there; then, whom the record names"},
 	{"contact, pooled", "bell.slot", 4, "as above; what a former owner held is free"},
 	{"emit, pooled", "bell.slot", 4, "what a former owner held is free; whom the record names"},
+	{"emit a loan", "bell.slot", 2, "whom the record names; what a former owner held is free"},
 	{"next and borrow", "bell.slot", 2, "own slot: two calls"},
 	{"find", "bell.slot", 2, "whose name it is; whether he lives"},
 	{"receive", "record", 2, "payload, copied in pieces that overlap (machine code only)"},
