@@ -283,6 +283,15 @@ static void a_send_waits_for_the_control_lock_no_longer_than_for_room(void **sta
 	node_close(a);
 }
 
+/* Until a thread of ours asks for the control lock. */
+static void wait_for_asker(struct region *region)
+{
+	while (pthread_mutex_trylock(&region->control_mutex) == 0) {
+		pthread_mutex_unlock(&region->control_mutex);
+		pause_briefly();
+	}
+}
+
 static void a_send_that_waits_for_the_control_lock_keeps_no_other_thread_waiting(void **state)
 {
 	struct ringbus_node *known = node_open(), *fresh = node_open();
@@ -295,6 +304,7 @@ static void a_send_that_waits_for_the_control_lock_keeps_no_other_thread_waiting
 	pull_text(known, "ring");
 	holder = holder_start();
 	assert_int_equal(pthread_create(&thread, NULL, send_first, &s), 0);
+	wait_for_asker(s.node->region);
 	for (unsigned i = 0; i < 20; i++) {
 		ok(ringbus_contact_address(s.node, &to, "on", 2, 0));
 		pull_text(known, "on");

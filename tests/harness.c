@@ -226,7 +226,8 @@ static bool try_serve(const struct bus_spec *spec)
 			bus.service = 0;
 			return false;
 		}
-		if (answers(bus.port))
+		/* a stranger may listen there just now, which the service will see when it binds */
+		if (answers(bus.port) && access(bus_file(), F_OK) == 0)
 			return true;
 		pause_briefly();
 	}

@@ -9,6 +9,9 @@
  */
 #include "killat.h"
 
+#include <linux/futex.h>
+#include <sys/syscall.h>
+
 #define FAILURES_MAX 8u
 
 static struct recording recordings[128];
@@ -17,6 +20,34 @@ static bool all_recorded; /* but for the service */
 
 static struct job *jobs;
 static size_t job_count, job_capacity;
+
+/* ---- words between the controller and the actors ---- */
+
+uint32_t word_get(const uint32_t *word)
+{
+	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+void word_set(uint32_t *word, uint32_t value)
+{
+	__atomic_store_n(word, value, __ATOMIC_SEQ_CST);
+	if (word >= &world->box[0].asked && (void *)word < (void *)world->current)
+		syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
+bool word_wait_change(uint32_t *word, uint32_t from, uint64_t timeout_ns)
+{
+	uint64_t end = harness_now_ns() + timeout_ns;
+
+	while (word_get(word) == from) {
+		struct timespec ts = {.tv_nsec = 20000000};
+
+		if (harness_now_ns() > end)
+			return false;
+		syscall(SYS_futex, word, FUTEX_WAIT, from, &ts, NULL, 0);
+	}
+	return true;
+}
 
 /* ---- which places ---- */
 

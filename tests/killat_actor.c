@@ -4,9 +4,7 @@
  */
 #include "killat_actor.h"
 
-#include <linux/futex.h>
 #include <stdarg.h>
-#include <sys/syscall.h>
 #include <time.h>
 
 #define PATIENCE_NS (6 * HARNESS_SECOND)
@@ -18,32 +16,6 @@ struct head {
 	uint32_t life;
 	uint32_t unused;
 };
-
-uint32_t word_get(const uint32_t *word)
-{
-	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
-}
-
-void word_set(uint32_t *word, uint32_t value)
-{
-	__atomic_store_n(word, value, __ATOMIC_SEQ_CST);
-	if (word >= &world->box[0].asked && (void *)word < (void *)world->current)
-		syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
-}
-
-bool word_wait_change(uint32_t *word, uint32_t from, uint64_t timeout_ns)
-{
-	uint64_t end = harness_now_ns() + timeout_ns;
-
-	while (word_get(word) == from) {
-		struct timespec ts = {.tv_nsec = 20000000};
-
-		if (harness_now_ns() > end)
-			return false;
-		syscall(SYS_futex, word, FUTEX_WAIT, from, &ts, NULL, 0);
-	}
-	return true;
-}
 
 _Noreturn void actor_fail(const struct actor *me, const char *format, ...)
 {
@@ -77,9 +49,9 @@ const char *actor_event_name(enum name name)
 	return names[name];
 }
 
-struct ringbus_address actor_address(unsigned actor)
+struct ringbus_address address_of(uint32_t number)
 {
-	const struct life *life = life_of(world->current[actor]);
+	const struct life *life = life_of(number);
 
 	return (struct ringbus_address){.slot = life->slot, .generation = life->generation};
 }
@@ -231,7 +203,7 @@ void post_begin(struct actor *me, struct post *p, uint64_t nonce)
 		p->entry->to[i] = i != me->number && (p->how != POST_CONTACT || i == p->to)
 					  ? world->current[i]
 					  : 0;
-	p->address = actor_address(p->to);
+	p->address = address_of(p->entry->to[p->to]); /* of contacts */
 	memcpy(p->data, &head, sizeof(head));
 	payload_fill(p->data + sizeof(head), p->size - sizeof(head), life->number, life->count);
 	__atomic_store_n(&life->count, life->count + 1, __ATOMIC_RELEASE);
@@ -295,6 +267,10 @@ static int post(struct actor *me, enum how how, unsigned to, size_t size, uint64
 	p.to = to;
 	p.size = size;
 	post_begin(me, &p, nonce);
+	if (how == POST_CONTACT && p.entry->to[to] == 0) { /* killed just now */
+		word_set(&p.entry->state, ENTRY_FAILED);
+		return -EAGAIN;
+	}
 	rc = post_call(me, &p, timeout_ns);
 	if (timeout_ns > 0 && rc < 0)
 		actor_checked(me, rc, "sending with a timeout");
@@ -382,9 +358,12 @@ static void take_signals(struct actor *me)
 
 static void send_signal(struct actor *me, unsigned to)
 {
-	struct ringbus_address address = actor_address(to);
-	struct life *life = life_of(world->current[to]);
+	uint32_t number = world->current[to];
+	struct ringbus_address address = address_of(number);
+	struct life *life = life_of(number);
 
+	if (number == 0) /* killed just now */
+		return;
 	__atomic_fetch_add(&life->signals_tried, 1, __ATOMIC_SEQ_CST);
 	actor_ok(me, ringbus_signal_address(me->node, &address));
 	__atomic_fetch_add(&life->signals, 1, __ATOMIC_SEQ_CST);

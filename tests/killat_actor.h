@@ -58,6 +58,7 @@ void actor_keep(struct actor *me, const struct ringbus_message *m, struct ringbu
 /* Compares a kept payload once more. */
 void actor_compare_kept(struct actor *me, unsigned i);
 const char *actor_event_name(enum name name);
-struct ringbus_address actor_address(unsigned actor);
+/* Of a life; of nobody in particular if it is 0. */
+struct ringbus_address address_of(uint32_t number);
 
 #endif

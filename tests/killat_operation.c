@@ -187,7 +187,7 @@ static void op_leave(struct actor *me)
 
 static void op_signal(struct actor *me)
 {
-	struct ringbus_address address = actor_address(ACTOR_A);
+	struct ringbus_address address = address_of(world->current[ACTOR_A]);
 	struct life *life = life_of(world->current[ACTOR_A]);
 	int rc;
 
