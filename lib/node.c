@@ -367,7 +367,7 @@ int ringbus_node_open(struct ringbus_node **out, const struct ringbus_node_optio
 	r = rb_options_take(&o, sizeof(o), options);
 	if (r == 0)
 		r = check_options(&o);
-	/* a service, or a stopped process, is somebody in particular */
+	/* joins and control operations wait for one process, which may be stopped */
 	if (o.timeout_ns == RINGBUS_FOREVER)
 		o.timeout_ns = 60 * RB_SECOND;
 	port = r < 0 ? r : join_port(o.port);

@@ -58,7 +58,7 @@ void actor_keep(struct actor *me, const struct ringbus_message *m, struct ringbu
 /* Compares a kept payload once more. */
 void actor_compare_kept(struct actor *me, unsigned i);
 const char *actor_event_name(enum name name);
-/* Of a life; of nobody in particular if it is 0. */
+/* Of a life. Of 0 there is none to send to: the library takes generation 0 for any. */
 struct ringbus_address address_of(uint32_t number);
 
 #endif
