@@ -48,9 +48,29 @@ static void a_relative_directory_of_the_environment_too(void **state)
 	wanders(true);
 }
 
+static void stranded(uint64_t unused)
+{
+	struct ringbus_node_options o = {.size = sizeof(o),
+					 .port = bus_port(),
+					 .directory = "somewhere"};
+	char gone[] = "/tmp/ringbus-test-XXXXXX";
+	struct ringbus_node *node = NULL;
+
+	child_check(mkdtemp(gone) && chdir(gone) == 0 && rmdir(gone) == 0);
+	child_check(ringbus_node_open(&node, &o) == -EINVAL && !node);
+	child_check(strstr(ringbus_error_detail(), "give an absolute path instead of 'somewhere'"));
+}
+
+static void a_relative_directory_of_nowhere_is_told(void **state)
+{
+	bus_serve(NULL);
+	child_join(child_start(stranded, 0));
+}
+
 static const struct CMUnitTest tests[] = {
 	BARE_TEST(a_relative_directory_is_that_of_the_call),
 	BARE_TEST(a_relative_directory_of_the_environment_too),
+	BARE_TEST(a_relative_directory_of_nowhere_is_told),
 };
 
 HARNESS_MAIN("api_paths", tests)

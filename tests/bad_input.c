@@ -399,6 +399,7 @@ static void null_arguments_are_misuse(void **state)
 {
 	struct ringbus_node *a = node_open();
 	struct ringbus_event *event = NULL;
+	struct ringbus_address address;
 
 	fails(ringbus_node_open(NULL, NULL), -EINVAL);
 	fails(ringbus_event_create(&event, NULL, "x", NULL), -EINVAL);
@@ -409,6 +410,8 @@ static void null_arguments_are_misuse(void **state)
 	fails(ringbus_next(NULL, NULL, 0), -EINVAL);
 	fails(ringbus_node_find(a, NULL, NULL), -EINVAL);
 	fails(ringbus_node_find(a, "x", NULL), -EINVAL);
+	fails(ringbus_node_find(a, NULL, &address), -EINVAL);
+	fails(ringbus_node_find(a, "", &address), -EINVAL);
 	fails(ringbus_node_find_pid(a, 1, NULL), -EINVAL);
 	fails(ringbus_node_address(a, NULL), -EINVAL);
 	fails(ringbus_signal_address(a, NULL), -EINVAL);
