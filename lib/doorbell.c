@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifdef RINGBUS_HOOKS
@@ -67,17 +68,39 @@ uint64_t doorbell_prepare(struct shm_word *bell)
 	return word;
 }
 
-int doorbell_sleep(struct shm_word *bell, uint64_t prepared, uint64_t timeout_ns)
+/* After a wake, of which every ring has left its mark. A late one of an epoch before is none, but
+ * there are not so many of those in a row. */
+static void rest_if_unrung(uint64_t word, uint64_t prepared, uint64_t timeout_ns, uint32_t *unrung)
 {
-	int r;
+	struct timespec rest = {.tv_nsec = (long)rb_min(timeout_ns, DOORBELL_REST_NS)};
 
+	if (word == (prepared | BELL_WOKEN)) {
+		*unrung = 0;
+	} else if (*unrung < DOORBELL_UNRUNG_MAX) {
+		++*unrung;
+	} else {
+		nanosleep(&rest, NULL);
+	}
+}
+
+int doorbell_sleep(struct shm_word *bell, uint64_t prepared, uint64_t timeout_ns, uint32_t *unrung)
+{
 	/* sync BELL sleeper: a waker that came before us; the wait compares the word again; pairs
 	 * BELL waker in doorbell_wake() */
-	if (shm_load_acquire(bell) != prepared)
-		return 0;
-	PROBE_WAIT(bell, prepared >> 2, timeout_ns);
-	r = futex_wait(bell, (uint32_t)prepared, timeout_ns);
-	PROBE_WOKEN(bell, prepared >> 2, r);
+	uint64_t word = shm_load_acquire(bell);
+	int r = 0;
+
+	if (word == prepared) {
+		PROBE_WAIT(bell, prepared >> 2, timeout_ns);
+		r = futex_wait(bell, (uint32_t)prepared, timeout_ns);
+		PROBE_WOKEN(bell, prepared >> 2, r);
+		/* relaxed: who rang is found by a look at what was waited for */
+		word = shm_load_relaxed(bell);
+	}
+	if (r == -ETIMEDOUT)
+		*unrung = 0;
+	else if (r != -EINTR)
+		rest_if_unrung(word, prepared, timeout_ns, unrung);
 	return r > 0 ? 0 : r;
 }
 

@@ -32,11 +32,16 @@
 #define BELL_ASLEEP 1ull
 #define BELL_WOKEN 2ull
 
+#define DOORBELL_UNRUNG_MAX 16u
+#define DOORBELL_REST_NS (500 * 1000u)
+
 /* S1 and S2. Returns the word as stored, to be given to the next two. */
 uint64_t doorbell_prepare(struct shm_word *bell);
 /* S4. 0 woken (or never slept); -ETIMEDOUT; -EINTR. Not more than timeout_ns (UINT64_MAX: for
- * ever). */
-int doorbell_sleep(struct shm_word *bell, uint64_t prepared, uint64_t timeout_ns);
+ * ever). *unrung, 0 at start, belongs to this sleeper: how often in a row it was woken although
+ * nobody rang in this epoch. From DOORBELL_UNRUNG_MAX on it rests for DOORBELL_REST_NS each time,
+ * else a stranger who wakes it or overwrites the word would have it use up a processor. */
+int doorbell_sleep(struct shm_word *bell, uint64_t prepared, uint64_t timeout_ns, uint32_t *unrung);
 /* S5. */
 void doorbell_finish(struct shm_word *bell, uint64_t prepared);
 

@@ -498,7 +498,8 @@ static int wait_for_room(const struct attempt *a, uint64_t deadline_ns)
 		if (r == -EAGAIN && own_load(&node->interrupted))
 			r = -EINTR;
 		if (r == -EAGAIN && left > 0)
-			doorbell_sleep(&node->bell->room, prepared, rb_min(left, 10 * RB_MS));
+			doorbell_sleep(&node->bell->room, prepared, rb_min(left, 10 * RB_MS),
+				       &node->room_unrung);
 		doorbell_finish(&node->bell->room, prepared);
 		if (r == -EAGAIN && left == 0)
 			r = -ETIMEDOUT;

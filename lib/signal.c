@@ -138,7 +138,8 @@ static void sleep_for_signal(struct ringbus_node *node, uint64_t asked, uint64_t
 	    !own_load(&node->interrupted) && own_load(&node->signal_asked) == asked) {
 		shm_count(&node->own->sleeps, 1);
 		r = doorbell_sleep(&node->bell->inbox, prepared,
-				   fenced ? bound : rb_min(bound, SLEEP_UNFENCED_NS));
+				   fenced ? bound : rb_min(bound, SLEEP_UNFENCED_NS),
+				   &node->inbox_unrung);
 	}
 	doorbell_finish(&node->bell->inbox, prepared);
 	if (r != -ETIMEDOUT) {

@@ -220,7 +220,7 @@ static int sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
 	if (!node->spin_fixed)
 		before = rb_now_ns();
 	shm_count(&node->own->sleeps, 1);
-	r = doorbell_sleep(&node->bell->inbox, prepared, bound);
+	r = doorbell_sleep(&node->bell->inbox, prepared, bound, &node->inbox_unrung);
 	node->woke_ns = rb_now_ns();
 	doorbell_finish(&node->bell->inbox, prepared);
 	if (rb_unlikely(r == -ETIMEDOUT))

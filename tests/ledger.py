@@ -80,6 +80,8 @@ ROWS = (
      "`fuzz_bell`"),
     ("P3 D12", "word-overwritten-load", "load of a sleeper whose doorbell is overwritten all the time", "%", MAX,
      "`fuzz_bell`"),
+    ("P3 E4", "woken-for-nothing-load", "load of a sleeper who is woken for nothing all the time", "%", MAX,
+     "`fuzz_bell`"),
     ("P3 26", "lies-of-a-service", "lies of impostor services, none believed", "", SUM, "`fuzz_port`"),
     ("P3 27", "join-in-a-flood-max", "longest join in a flood of connections", "ms", MAX, "`fuzz_port`"),
     ("P3 28", "files-damaged", "region files truncated, punched or out of space", "", SUM, "`fuzz_memory`"),
