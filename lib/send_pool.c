@@ -296,18 +296,11 @@ static int grow(struct ringbus_node *node, uint64_t size, bool waits)
 	return r;
 }
 
-static void reclaim_all(struct ringbus_node *node)
+void send_pool_reclaim_all(struct ringbus_node *node)
 {
 	for (uint32_t w = 0; w < node->mask_words; w++)
 		for (uint64_t m = node->holders[w]; m; m &= m - 1)
 			send_pool_reclaim(node, node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)]);
-}
-
-/* After a shot, and so while it is under way: the line of a head comes from its receiver's cache,
- * and whoever takes a chunk next need not wait for it. */
-void send_pool_look(struct ringbus_node *node)
-{
-	reclaim_all(node);
 }
 
 /* What the receivers of the last chunk have not given back of all that they got; not those that
@@ -340,7 +333,7 @@ static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
 
 	if (ahead + each <= limit)
 		return;
-	reclaim_all(node);
+	send_pool_reclaim_all(node);
 	ahead = behind(node);
 	if (ahead + each <= limit)
 		return;
@@ -351,7 +344,7 @@ static rb_noinline void pace(struct ringbus_node *node, uint64_t size)
 	do {
 		for (unsigned i = 0; i < 16; i++)
 			cpu_pause();
-		reclaim_all(node);
+		send_pool_reclaim_all(node);
 		now_ahead = behind(node);
 	} while (now_ahead + each > limit && rb_now_ns() < end);
 	node->pace_misses = now_ahead < ahead ? 0 : node->pace_misses + 1;
@@ -385,12 +378,12 @@ static rb_noinline void widen(struct ringbus_node *node, uint64_t size)
 	grow(node, size, false); /* or not: somebody holds the lock, or there is no space */
 }
 
-/* What was given back is looked at only if it is needed, see send_pool_look(). */
+/* What was given back is looked at only if it is needed; as a rule that was done after a shot. */
 static bool take_free(struct ringbus_node *node, uint64_t size, uint64_t *id)
 {
 	if (pool_take(&node->pool, size, false, id))
 		return true;
-	reclaim_all(node);
+	send_pool_reclaim_all(node);
 	return pool_take(&node->pool, size, false, id) ||
 	       (pool_unpark(&node->pool, NULL) > 0 && pool_take(&node->pool, size, false, id));
 }
@@ -466,7 +459,7 @@ static rb_noinline bool within_share(struct ringbus_node *node, struct link_tx *
 {
 	uint64_t borrowed[LAYOUT_NODES_MAX] = {0};
 
-	reclaim_all(node);
+	send_pool_reclaim_all(node);
 	pool_unpark(&node->pool, borrowed);
 	return is_share(node, tx->sent_bytes + borrowed[tx->slot],
 			node->pool.sent_bytes + pool_parked_bytes(&node->pool), bytes);
