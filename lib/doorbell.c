@@ -68,9 +68,7 @@ uint64_t doorbell_prepare(struct shm_word *bell)
 	return word;
 }
 
-/* After a wake, of which every ring has left its mark. A late one of an epoch before is none, but
- * there are not so many of those in a row. */
-static void rest_if_unrung(uint64_t word, uint64_t prepared, uint64_t timeout_ns, uint32_t *unrung)
+void doorbell_rest(uint64_t word, uint64_t prepared, uint64_t timeout_ns, uint32_t *unrung)
 {
 	struct timespec rest = {.tv_nsec = (long)rb_min(timeout_ns, DOORBELL_REST_NS)};
 
@@ -100,7 +98,7 @@ int doorbell_sleep(struct shm_word *bell, uint64_t prepared, uint64_t timeout_ns
 	if (r == -ETIMEDOUT)
 		*unrung = 0;
 	else if (r != -EINTR)
-		rest_if_unrung(word, prepared, timeout_ns, unrung);
+		doorbell_rest(word, prepared, timeout_ns, unrung);
 	return r > 0 ? 0 : r;
 }
 

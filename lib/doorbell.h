@@ -35,12 +35,17 @@
 #define DOORBELL_UNRUNG_MAX 16u
 #define DOORBELL_REST_NS (500 * 1000u)
 
+/* After a wake. *unrung, 0 at start, belongs to the sleeper: how often in a row it was woken, with
+ * `word` then in the doorbell, although nobody rang in this epoch: a ring leaves WOKEN. From
+ * DOORBELL_UNRUNG_MAX on it rests for DOORBELL_REST_NS each time, else a stranger who wakes it or
+ * overwrites the word would have it use up a processor. A late ring of an epoch before counts too,
+ * but there are not so many of those in a row. */
+void doorbell_rest(uint64_t word, uint64_t prepared, uint64_t timeout_ns, uint32_t *unrung);
+
 /* S1 and S2. Returns the word as stored, to be given to the next two. */
 uint64_t doorbell_prepare(struct shm_word *bell);
 /* S4. 0 woken (or never slept); -ETIMEDOUT; -EINTR. Not more than timeout_ns (UINT64_MAX: for
- * ever). *unrung, 0 at start, belongs to this sleeper: how often in a row it was woken although
- * nobody rang in this epoch. From DOORBELL_UNRUNG_MAX on it rests for DOORBELL_REST_NS each time,
- * else a stranger who wakes it or overwrites the word would have it use up a processor. */
+ * ever). Rests if nobody rang. */
 int doorbell_sleep(struct shm_word *bell, uint64_t prepared, uint64_t timeout_ns, uint32_t *unrung);
 /* S5. */
 void doorbell_finish(struct shm_word *bell, uint64_t prepared);

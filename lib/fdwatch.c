@@ -29,6 +29,7 @@ struct fdwatch {
 	struct own_word safety_ns; /* doubled by the helper; begins anew where something came */
 	struct own_word unfenced;  /* 1: the armed word may be passed over by a sender */
 	uint64_t received;	   /* as of the last arming */
+	uint32_t unrung;	   /* of the helper, see doorbell_rest() */
 	uint64_t last;		   /* for our own ring when stopping */
 };
 
@@ -56,8 +57,9 @@ static void *watch(void *arg)
 	struct shm_word *inbox = &f->node->bell->inbox;
 
 	while (!own_load(&f->stop)) {
-		uint64_t turn = own_load(&f->turn), armed = own_load(&f->armed), bound;
+		uint64_t turn = own_load(&f->turn), armed = own_load(&f->armed), bound, word;
 		bool unfenced = own_load(&f->unfenced);
+		int r;
 
 		if (armed == 0) {
 			doorbell_private_wait(&f->turn, (uint32_t)turn, UINT64_MAX);
@@ -66,15 +68,22 @@ static void *watch(void *arg)
 		/* woken by whoever rings; an inbox that was finished or prepared anew meanwhile
 		 * does not wait */
 		bound = own_load(&f->safety_ns);
-		if (doorbell_wait_word(inbox, (uint32_t)armed,
+		r = doorbell_wait_word(inbox, (uint32_t)armed,
 				       unfenced			 ? SLEEP_UNFENCED_NS
 				       : f->node->no_safety_wake ? RB_SECOND
-								 : bound) == -ETIMEDOUT &&
-		    (unfenced || !f->node->no_safety_wake))
+								 : bound);
+		if (r == -ETIMEDOUT && (unfenced || !f->node->no_safety_wake))
 			look_for_safety(f, armed, bound);
 		/* sync BELL sleeper: word after the wait; pairs BELL waker in doorbell_wake() */
-		if (own_load(&f->armed) == armed && shm_load_acquire(inbox) != armed &&
-		    own_cas(&f->armed, armed, 0))
+		word = shm_load_acquire(inbox);
+		/* finished meanwhile, it says nothing: no armed word comes again */
+		if (own_load(&f->armed) != armed)
+			continue;
+		if (r == -ETIMEDOUT)
+			f->unrung = 0;
+		else
+			doorbell_rest(word, armed, RB_SECOND, &f->unrung);
+		if (word != armed && own_cas(&f->armed, armed, 0))
 			signal_fd(f);
 	}
 	return NULL;
