@@ -140,7 +140,7 @@ struct ringbus_node {
 	uint32_t awake_streak; /* emissions without a wake; while fenced */
 	uint32_t asleep_score; /* wakes since we became unfenced */
 	pthread_mutex_t room_lock;
-	uint32_t room_unrung; /* of who holds it, see doorbell_sleep() */
+	uint32_t room_unrung; /* of who holds it, see doorbell_rest() */
 	struct own_word signal_last[LAYOUT_NODES_MAX];
 	struct own_word checked_ns[LAYOUT_NODES_MAX]; /* when a peer's life was last looked at */
 	struct own_word end_told[LAYOUT_NODES_MAX];   /* slot word of an end that we told of */
@@ -165,7 +165,7 @@ struct ringbus_node {
 	uint64_t spin_now_ns;
 	uint64_t woke_ns;   /* when we last came out of a sleep */
 	uint64_t pulled_ns; /* when the message given by ringbus_next() was taken; 0: not timed */
-	uint32_t inbox_unrung; /* see doorbell_sleep() */
+	uint32_t inbox_unrung; /* see doorbell_rest() */
 	uint32_t empty_turns;
 	uint32_t streak; /* messages since the last empty turn */
 	bool large;	 /* there was one in this turn with so large a payload that it is none */
