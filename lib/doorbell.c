@@ -95,9 +95,7 @@ int doorbell_sleep(struct shm_word *bell, uint64_t prepared, uint64_t timeout_ns
 		/* relaxed: who rang is found by a look at what was waited for */
 		word = shm_load_relaxed(bell);
 	}
-	if (r == -ETIMEDOUT)
-		*unrung = 0;
-	else if (r != -EINTR)
+	if (r != -ETIMEDOUT && r != -EINTR)
 		doorbell_rest(word, prepared, timeout_ns, unrung);
 	return r > 0 ? 0 : r;
 }

@@ -32,14 +32,14 @@
 #define BELL_ASLEEP 1ull
 #define BELL_WOKEN 2ull
 
-#define DOORBELL_UNRUNG_MAX 16u
+#define DOORBELL_UNRUNG_MAX 256u
 #define DOORBELL_REST_NS (500 * 1000u)
 
 /* After a wake. *unrung, 0 at start, belongs to the sleeper: how often in a row it was woken, with
  * `word` then in the doorbell, although nobody rang in this epoch: a ring leaves WOKEN. From
  * DOORBELL_UNRUNG_MAX on it rests for DOORBELL_REST_NS each time, else a stranger who wakes it or
- * overwrites the word would have it use up a processor. A late ring of an epoch before counts too,
- * but there are not so many of those in a row. */
+ * overwrites the word would have it use up a processor. Wakes for an epoch before that come late
+ * count too, but since the last ring no more than one of each node can. */
 void doorbell_rest(uint64_t word, uint64_t prepared, uint64_t timeout_ns, uint32_t *unrung);
 
 /* S1 and S2. Returns the word as stored, to be given to the next two. */

@@ -79,9 +79,7 @@ static void *watch(void *arg)
 		/* finished meanwhile, it says nothing: no armed word comes again */
 		if (own_load(&f->armed) != armed)
 			continue;
-		if (r == -ETIMEDOUT)
-			f->unrung = 0;
-		else
+		if (r != -ETIMEDOUT)
 			doorbell_rest(word, armed, RB_SECOND, &f->unrung);
 		if (word != armed && own_cas(&f->armed, armed, 0))
 			signal_fd(f);
