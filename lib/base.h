@@ -52,6 +52,7 @@ static inline bool rb_is_power_of_two(uint64_t n)
 /* 16 bytes anywhere; arrays of char instead would go through the stack. */
 typedef unsigned char rb_v16 __attribute__((vector_size(16), aligned(1), may_alias));
 typedef uint64_t rb_v8 __attribute__((aligned(1), may_alias));
+typedef uint32_t rb_v4 __attribute__((aligned(1), may_alias));
 
 rb_inline void rb_copy_32(unsigned char *to, const unsigned char *from)
 {
@@ -61,6 +62,22 @@ rb_inline void rb_copy_32(unsigned char *to, const unsigned char *from)
 	((rb_v16 *)to)[1] = b;
 }
 
+/* At most 16. */
+rb_inline void rb_copy_16(unsigned char *to, const unsigned char *from, size_t bytes)
+{
+	if (bytes >= 8) {
+		*(rb_v8 *)to = *(const rb_v8 *)from;
+		*(rb_v8 *)(to + bytes - 8) = *(const rb_v8 *)(from + bytes - 8);
+	} else if (bytes >= 4) {
+		*(rb_v4 *)to = *(const rb_v4 *)from;
+		*(rb_v4 *)(to + bytes - 4) = *(const rb_v4 *)(from + bytes - 4);
+	} else if (bytes > 0) {
+		to[0] = from[0];
+		to[bytes / 2] = from[bytes / 2];
+		to[bytes - 1] = from[bytes - 1];
+	}
+}
+
 #define RB_COPY_INLINE_MAX 128u
 /* memcpy() without a call for small sizes: from both ends, so that the copies overlap. */
 rb_inline void rb_copy(void *to, const void *from, size_t bytes)
@@ -68,25 +85,21 @@ rb_inline void rb_copy(void *to, const void *from, size_t bytes)
 	unsigned char *t = to, *t_end = t + bytes;
 	const unsigned char *f = from, *f_end = f + bytes;
 
-	if (bytes > RB_COPY_INLINE_MAX) {
-		memcpy(to, from, bytes);
-	} else if (bytes > 64) {
+	if (bytes <= 16) {
+		rb_copy_16(t, f, bytes);
+	} else if (bytes <= 32) {
+		*(rb_v16 *)t = *(const rb_v16 *)f;
+		*(rb_v16 *)(t_end - 16) = *(const rb_v16 *)(f_end - 16);
+	} else if (bytes <= 64) {
+		rb_copy_32(t, f);
+		rb_copy_32(t_end - 32, f_end - 32);
+	} else if (bytes <= RB_COPY_INLINE_MAX) {
 		rb_copy_32(t, f);
 		rb_copy_32(t + 32, f + 32);
 		rb_copy_32(t_end - 64, f_end - 64);
 		rb_copy_32(t_end - 32, f_end - 32);
-	} else if (bytes > 32) {
-		rb_copy_32(t, f);
-		rb_copy_32(t_end - 32, f_end - 32);
-	} else if (bytes > 16) {
-		*(rb_v16 *)t = *(const rb_v16 *)f;
-		*(rb_v16 *)(t_end - 16) = *(const rb_v16 *)(f_end - 16);
-	} else if (bytes >= 8) {
-		*(rb_v8 *)t = *(const rb_v8 *)f;
-		*(rb_v8 *)(t_end - 8) = *(const rb_v8 *)(f_end - 8);
 	} else {
-		for (size_t i = 0; i < bytes; i++)
-			t[i] = f[i];
+		memcpy(to, from, bytes);
 	}
 }
 

@@ -10,6 +10,7 @@
 #include "event_read.h"
 #include "histogram.h"
 #include "probes.h"
+#include "stream.h"
 
 #define BATCH 256u
 #define COLD_AFTER 512u /* empty turns */
@@ -187,63 +188,56 @@ static bool is_pooled(const struct ring_record *rec)
 	return rec->kind >= RECORD_EVENT_POOLED;
 }
 
-struct drained {
-	unsigned taken, delivered;
-	uint64_t bytes;
-	int last; /* answer of the last peek */
-};
-
-/* Takes up to `limit` messages; the first one has been peeked at. In a batch (event_read.h). */
-rb_inline void take(struct ringbus_node *node, struct link_rx *rx, struct ring_record *rec,
-		    unsigned limit, struct drained *d)
+/* Takes one record. True: the batch goes on. */
+static bool take_one(struct ringbus_node *node, struct link_rx *rx, unsigned limit,
+		     struct ringbus_message *m, struct drained *d)
 {
-	uint64_t quarter = rx->ring.capacity / 4;
 	struct subscription *sub;
-	struct ringbus_message m;
+	struct ring_record rec;
+	enum verdict verdict;
+	int r = ring_rx_read(&rx->ring, &rec, d->word);
 
-	message_begin(&m, node);
-	do {
-		enum verdict verdict = accept(node, rx, rec, &m, &sub);
-
-		if (rb_unlikely(verdict == AGAIN))
-			break;
-		d->taken++;
-		if (rb_likely(verdict == DELIVER)) {
-			d->delivered++;
-			d->bytes += m.size;
-			if (rb_unlikely(rec->flags & RECORD_STAMPED))
-				call_timed(node, rx, rec, &m, sub);
-			else
-				call(node, &m, sub);
-		}
-		ring_rx_advance(&rx->ring, rec);
-		if (rb_unlikely(is_pooled(rec))) {
-			give_pooled(rx, node, m.size);
-			if (wait_is_turn_of_others(node, m.size))
-				break;
-		} else if (rb_unlikely(rx->ring.at - rx->ring.given >= quarter))
-			give(rx, node, false);
-		if (rb_unlikely(own_load_relaxed(&node->deferred) != 0 ||
-				own_load_relaxed(&node->close_wanted)))
-			break;
-	} while (d->taken < limit && (d->last = ring_rx_peek(&rx->ring, rec)) == RING_RECORD);
+	if (rb_unlikely(r == RING_SPOILED))
+		shm_count(&node->own->corrupt, 1);
+	if (rb_unlikely(r != RING_RECORD))
+		return false;
+	verdict = accept(node, rx, &rec, m, &sub);
+	if (rb_unlikely(verdict == AGAIN))
+		return false;
+	d->taken++;
+	if (rb_likely(verdict == DELIVER)) {
+		d->delivered++;
+		d->bytes += m->size;
+		if (rb_unlikely(rec.flags & RECORD_STAMPED))
+			call_timed(node, rx, &rec, m, sub);
+		else
+			call(node, m, sub);
+	}
+	ring_rx_advance(&rx->ring, &rec);
+	if (rb_unlikely(is_pooled(&rec))) {
+		give_pooled(rx, node, m->size);
+		if (wait_is_turn_of_others(node, m->size))
+			return false;
+	} else if (rb_unlikely(rx->ring.at - rx->ring.given >= rx->ring.capacity / 4)) {
+		give(rx, node, false);
+	}
+	return drain_goes_on(node, rx, limit, d);
 }
 
-/* Takes up to `limit` messages from one ring. */
-rb_inline unsigned drain(struct ringbus_node *node, struct link_rx *rx, unsigned limit)
+/* Takes up to `limit` messages from one ring, whose next record has this header. */
+static rb_noinline unsigned drain_from(struct ringbus_node *node, struct link_rx *rx,
+				       unsigned limit, uint64_t word)
 {
-	struct ring_record rec;
-	struct drained d = {.last = ring_rx_peek(&rx->ring, &rec)};
+	struct drained d = {.word = word};
+	struct ringbus_message m;
+	bool stop;
 
-	if (rb_likely(d.last == RING_EMPTY))
-		return 0;
-	if (rb_likely(d.last == RING_RECORD)) {
-		event_read_begin(node);
-		take(node, rx, &rec, limit, &d);
-		event_read_end(node);
-	}
-	if (rb_unlikely(d.last == RING_SPOILED))
-		shm_count(&node->own->corrupt, 1);
+	message_begin(&m, node);
+	event_read_begin(node);
+	do
+		stop = stream_take(node, rx, limit, &m, &d) || !take_one(node, rx, limit, &m, &d);
+	while (!stop);
+	event_read_end(node);
 	if (d.delivered > 0) {
 		shm_store_relaxed(&node->own->in_handler, 0); /* relaxed: own word, for tools */
 		shm_count(&node->own->received, d.delivered);
@@ -253,6 +247,15 @@ rb_inline unsigned drain(struct ringbus_node *node, struct link_rx *rx, unsigned
 	}
 	give(rx, node, false);
 	return d.taken;
+}
+
+rb_inline unsigned drain(struct ringbus_node *node, struct link_rx *rx, unsigned limit)
+{
+	uint64_t word = ring_rx_header(&rx->ring);
+
+	if (rb_likely(word == 0 && !rx->ring.waiting))
+		return 0;
+	return drain_from(node, rx, limit, word);
 }
 
 static unsigned drain_rings(struct ringbus_node *node, unsigned limit)

@@ -4,6 +4,10 @@
  * the one that we know, with room as we last saw it and no drops to be told. It decides by loads
  * alone, in the order of send.c, before it stores anything; what is not common is left to send.c,
  * which begins anew. Then it cannot fail: it publishes to all, fences, wakes. Kill points as there.
+ *
+ * A small payload to one receiver takes the quick path: the words that lead there are read and
+ * compared, all of them, each time; what follows from them was kept when it was found (struct
+ * send_route, ring_tx_plan()). So it decides as the common path would, which does the rest.
  */
 #include "error.h"
 #include "guard.h"
@@ -32,10 +36,10 @@ rb_inline void count_sent(const struct ringbus_node *node, const struct link_tx 
 	KILL_POINT("X_EMIT_PUBLISHED");
 }
 
-/* Writes and publishes a record, without what the last one said already. True: ring_tx_part() is to
- * be called before the next one. */
-rb_inline bool write_plain(const struct ringbus_node *node, struct link_tx *tx,
-			   enum record_kind kind, uint64_t event, const void *data, size_t size)
+/* Writes and publishes a record that says nothing but its payload, for the last one said the rest.
+ * True: ring_tx_part() is to be called before the next one. */
+rb_inline bool write_same(const struct ringbus_node *node, struct link_tx *tx,
+			  enum record_kind kind, uint64_t event, const void *data, size_t size)
 {
 	/* once: stores to shared memory might change them, for all that the compiler knows */
 	uint8_t *ring = tx->ring.data;
@@ -44,21 +48,31 @@ rb_inline bool write_plain(const struct ringbus_node *node, struct link_tx *tx,
 	struct shm_word *w = (void *)(ring + (at & mask));
 	bool parted;
 
-	if (rb_likely(tx->ring.said == ring_said(kind, event))) {
-		shm_copy_out(w + 1, data, size);
-		parted =
-			ring_tx_put(&tx->ring, ring, mask, at,
-				    RECORD_SAME_BYTES + rb_align_up(size, 8), size, RECORD_SAME, 0);
-	} else {
-		tx->ring.said = ring_said(kind, event); /* before a new part may begin */
-		/* relaxed, both: published by the header (RECORD) */
-		shm_store_relaxed(w + 1, tx->generations);
-		shm_store_relaxed(w + 2, event);
-		shm_copy_out(w + 3, data, size);
-		parted = ring_tx_put(&tx->ring, ring, mask, at, ring_record_bytes(size, 0), size,
-				     kind, 0);
-	}
+	shm_copy_out(w + 1, data, size);
+	parted = ring_tx_put(&tx->ring, ring, mask, at, RECORD_SAME_BYTES + rb_align_up(size, 8),
+			     size, RECORD_SAME, 0);
 	count_sent(node, tx, ctl, kind, event, size);
+	return parted;
+}
+
+/* Either that, or what it is first. */
+rb_inline bool write_plain(const struct ringbus_node *node, struct link_tx *tx,
+			   enum record_kind kind, uint64_t event, const void *data, size_t size)
+{
+	uint8_t *ring = tx->ring.data;
+	uint64_t mask = tx->ring.capacity - 1, at = tx->ring.tail;
+	struct shm_word *w = (void *)(ring + (at & mask));
+	bool parted;
+
+	if (rb_likely(tx->ring.said == ring_said(kind, event)))
+		return write_same(node, tx, kind, event, data, size);
+	tx->ring.said = ring_said(kind, event); /* before a new part may begin */
+	/* relaxed, both: published by the header (RECORD) */
+	shm_store_relaxed(w + 1, tx->generations);
+	shm_store_relaxed(w + 2, event);
+	shm_copy_out(w + 3, data, size);
+	parted = ring_tx_put(&tx->ring, ring, mask, at, ring_record_bytes(size, 0), size, kind, 0);
+	count_sent(node, tx, tx->ring.ctl, kind, event, size);
 	return parted;
 }
 
@@ -94,60 +108,52 @@ rb_inline void write_record(const struct ringbus_node *node, struct link_tx *tx,
 		ring_tx_part(&tx->ring);
 }
 
-/* After a publication, where the common path cannot end: another part of the ring has begun, the
- * sender fences, or the receiver sleeps. Returns r. */
-static rb_noinline int send_rest(struct ringbus_node *node, struct link_tx *tx, bool parted, int r)
+/* Any record to a receiver that is ready, and what follows it. Returns how many subscribers that
+ * are. */
+static rb_noinline int send_ready(struct ringbus_node *node, struct link_tx *tx,
+				  enum record_kind kind, uint64_t event, const void *data,
+				  size_t size)
 {
-	if (parted)
-		ring_tx_part(&tx->ring);
+	write_record(node, tx, kind, event, data, size);
+	KILL_POINT("X_EMIT_UNWOKEN");
+	send_fence(node);
+	send_adapt_mode(node, send_ring(tx));
+	return kind == RECORD_EVENT;
+}
+
+/* After a publication, where the quick path cannot end: the sender fences, or the receiver sleeps.
+ * Returns r. */
+static rb_noinline int send_rest(struct ringbus_node *node, struct link_tx *tx, int r)
+{
 	send_fence(node);
 	send_adapt_mode(node, send_ring(tx));
 	return r;
 }
 
-/* A record with a stamp, or one that is copied by a call. */
-static rb_noinline int send_long(struct ringbus_node *node, struct link_tx *tx,
-				 enum record_kind kind, uint64_t event, const void *data,
-				 size_t size)
+/* Whether at most RB_COPY_INLINE_MAX bytes can be sent by send_quick(). */
+rb_inline bool is_quick(const struct link_tx *tx, size_t size)
 {
-	write_record(node, tx, kind, event, data, size);
-	KILL_POINT("X_EMIT_UNWOKEN");
-	return send_rest(node, tx, false, kind == RECORD_EVENT);
+	/* sync SLOT reader: as in is_ready(); pairs SLOT writer in control_grant() */
+	return rb_likely(shm_load_acquire(&tx->bell->slot) == tx->word &&
+			 ring_tx_is_quick(&tx->ring, tx->ring.tail + RECORD_SAME_BYTES +
+							     rb_align_up(size, 8)));
 }
 
-/* To one receiver that is ready. Returns how many subscribers that are. Makes no call but as its
- * last act, so that it needs no stack: that is a tenth of a small message. */
-rb_inline int send_ready(struct ringbus_node *node, struct link_tx *tx, enum record_kind kind,
+/* Sends them. Returns how many subscribers that are. Makes no call but as its last act, so that it
+ * needs no stack: that is a tenth of a small message. */
+rb_inline int send_quick(struct ringbus_node *node, struct link_tx *tx, enum record_kind kind,
 			 uint64_t event, const void *data, size_t size)
 {
-	bool parted;
-
-	if (rb_unlikely(send_stamp_is_due(tx) || size > RB_COPY_INLINE_MAX))
-		return send_long(node, tx, kind, event, data, size);
-	parted = write_plain(node, tx, kind, event, data, size);
+	if (rb_unlikely(tx->ring.said != ring_said(kind, event) || send_stamp_is_due(tx)))
+		return send_ready(node, tx, kind, event, data, size);
+	write_same(node, tx, kind, event, data, size);
 	KILL_POINT("X_EMIT_UNWOKEN");
 	shm_light_fence();
 	/* sync BELL waker: a look without a fence is for unfenced senders only (MODE); pairs BELL
 	 * sleeper in doorbell_prepare() */
-	if (rb_likely(!parted && node->unfenced &&
-		      !(shm_load_acquire(&tx->bell->inbox) & BELL_ASLEEP)))
+	if (rb_likely(node->unfenced && !(shm_load_acquire(&tx->bell->inbox) & BELL_ASLEEP)))
 		return kind == RECORD_EVENT;
-	return send_rest(node, tx, parted, kind == RECORD_EVENT);
-}
-
-/* To one receiver. How many subscribers that are, or NOT_COMMON. */
-rb_inline int send_one(struct ringbus_node *node, struct link_tx *tx, enum record_kind kind,
-		       uint64_t event, const void *data, size_t size)
-{
-	return is_ready(tx, size) ? send_ready(node, tx, kind, event, data, size) : NOT_COMMON;
-}
-
-/* A word of an event's mask, without ourselves. */
-rb_inline uint64_t receivers(const struct ringbus_node *node, uint64_t id, uint32_t w)
-{
-	/* sync EVENT emitter: bit before the subscriber's handler is needed; pairs EVENT holder in
-	 * bit_set() */
-	return shm_load_acquire(&event_entry(node, id)->deliver[w]) & node->others[w];
+	return send_rest(node, tx, kind == RECORD_EVENT);
 }
 
 #define FOR_RECEIVERS(node, masks, tx)                            \
@@ -172,19 +178,13 @@ rb_inline struct link_tx *only_receiver(const struct ringbus_node *node, const u
 	return tx;
 }
 
-/* To any number; `first` is the first word of the one snapshot of the mask. */
-static rb_noinline int send_many(struct ringbus_node *node, uint64_t id, uint64_t first,
-				 const void *data, size_t size)
+/* To any number but one whom we know. */
+static int send_many(struct ringbus_node *node, uint64_t id, const uint64_t *masks,
+		     const void *data, size_t size)
 {
-	uint64_t masks[LAYOUT_MASK_WORDS] = {first};
 	struct link_tx *tx;
 	int count = 0, woke = 0;
 
-	for (uint32_t w = 1; w < node->mask_words; w++)
-		masks[w] = receivers(node, id, w);
-	tx = only_receiver(node, masks);
-	if (tx)
-		return send_one(node, tx, RECORD_EVENT, id, data, size);
 	FOR_RECEIVERS(node, masks, tx)
 	{
 		if (!is_ready(tx, size))
@@ -201,6 +201,53 @@ static rb_noinline int send_many(struct ringbus_node *node, uint64_t id, uint64_
 	woke += send_ring(tx);
 	send_adapt_mode(node, woke);
 	return count;
+}
+
+/* Whether all that led to a route is what it was, and send_quick() can send so many bytes there.
+ * wide: the masks of this bus have more than one word. */
+rb_inline bool route_is_quick(const struct ringbus_node *node, const struct send_route *route,
+			      uint64_t id, size_t size, bool wide)
+{
+	const struct layout_event *entry = route->entry;
+	uint64_t word;
+
+	if (rb_unlikely(id != route->id))
+		return false;
+	/* sync EVENT emitter: word before masks; pairs EVENT holder in publish_word() */
+	word = shm_load_acquire(&entry->word);
+	if (rb_unlikely(word != route->word ||
+			(event_mode(word) != 0 && !send_is_member(node, entry))))
+		return false;
+	for (uint32_t w = 0; w < (wide ? LAYOUT_MASK_WORDS : 1); w++)
+		/* sync EVENT emitter: bit before the subscriber's handler is needed; pairs EVENT
+		 * holder in bit_set() */
+		if (rb_unlikely(shm_load_acquire(&entry->deliver[w]) != route->deliver[w]))
+			return false;
+	return is_quick(route->tx, size);
+}
+
+/* Emits by the words of the event's entry, and keeps the route if it is one. */
+static rb_noinline int send_by_entry(struct ringbus_event *e, const void *data, size_t size)
+{
+	uint64_t masks[LAYOUT_MASK_WORDS], id = own_load(&e->record_id);
+	struct ringbus_node *node = e->node;
+	struct send_route route = {.id = id, .entry = event_entry(node, id)};
+
+	if (!send_event_is_current(e, id))
+		return NOT_COMMON;
+	route.word = e->word;
+	for (uint32_t w = 0; w < node->mask_words; w++) {
+		/* sync EVENT emitter: as in route_holds(); pairs EVENT holder in bit_set() */
+		route.deliver[w] = shm_load_acquire(&route.entry->deliver[w]);
+		masks[w] = route.deliver[w] & node->others[w];
+	}
+	route.tx = only_receiver(node, masks);
+	if (!route.tx)
+		return send_many(node, id, masks, data, size);
+	if (!is_ready(route.tx, size))
+		return NOT_COMMON;
+	e->route = route;
+	return send_ready(node, route.tx, RECORD_EVENT, id, data, size);
 }
 
 static rb_cold int too_large(const struct ringbus_node *node, size_t size)
@@ -221,82 +268,75 @@ static rb_noinline int emit_general(struct ringbus_event *event, const void *dat
 	return node_guarded(event->node, send_event(event, &p, timeout_ns));
 }
 
-/* Whether a mask names one receiver, on a bus whose masks have one word. */
-rb_inline bool is_single(const struct ringbus_node *node, uint64_t mask)
-{
-	return rb_likely(node->mask_words == 1 && mask && !(mask & (mask - 1)));
-}
-
-/* The sending thread is alone here. */
-rb_inline int emit_alone(struct ringbus_event *e, const void *data, size_t size)
-{
-	uint64_t mask, id = own_load(&e->record_id);
-	struct ringbus_node *node = e->node;
-
-	if (!send_event_is_current(e, id))
-		return NOT_COMMON;
-	mask = receivers(node, id, 0);
-	if (is_single(node, mask))
-		return send_one(node, node->tx[__builtin_ctzll(mask)], RECORD_EVENT, id, data,
-				size);
-	return send_many(node, id, mask, data, size);
-}
-
-static rb_noinline int emit_many(struct ringbus_event *e, uint64_t id, uint64_t mask,
-				 const void *data, size_t size, uint64_t timeout_ns)
-{
-	int r = send_many(e->node, id, mask, data, size);
-
-	return r != NOT_COMMON ? r : emit_general(e, data, size, timeout_ns);
-}
-
-static rb_noinline int emit_locked(struct ringbus_event *e, const void *data, size_t size,
-				   uint64_t timeout_ns)
+/* What is not as it was with the last emission. */
+static rb_noinline int emit_anew(struct ringbus_event *e, const void *data, size_t size,
+				 uint64_t timeout_ns)
 {
 	int r = NOT_COMMON;
 
 	if (send_enter(e->node) == 0) {
-		r = emit_alone(e, data, size);
+		r = send_by_entry(e, data, size);
 		send_leave(e->node);
 	}
 	return r != NOT_COMMON ? r : emit_general(e, data, size, timeout_ns);
 }
 
-/* The node is not quite what it was. */
+/* As ringbus_emit(), where other threads send too, or masks have several words. */
 static rb_noinline int emit_entered(struct ringbus_event *e, const void *data, size_t size,
 				    uint64_t timeout_ns)
 {
-	int r = node_enter(e->node);
+	struct ringbus_node *node = e->node;
+	uint64_t id = own_load(&e->record_id);
+	int r = send_enter(node);
 
-	return r < 0 ? r : emit_general(e, data, size, timeout_ns);
+	if (rb_unlikely(r < 0))
+		return r;
+	r = rb_likely(route_is_quick(node, &e->route, id, size, true))
+		    ? send_quick(node, e->route.tx, RECORD_EVENT, id, data, size)
+		    : send_by_entry(e, data, size);
+	send_leave(node);
+	return r != NOT_COMMON ? r : emit_general(e, data, size, timeout_ns);
 }
 
-/* Every call is the last act: see send_ready(). */
+/* The node is not what it was, or the payload is none, large, or not there. */
+static rb_noinline int emit_unusual(struct ringbus_event *e, const void *data, size_t size,
+				    uint64_t timeout_ns)
+{
+	int r;
+
+	if (!e || (!data && size > 0))
+		return rb_fail(-EINVAL, "no event, or no data");
+	r = node_enter(e->node);
+	if (r < 0)
+		return r;
+	return size > e->node->inline_max ? emit_general(e, data, size, timeout_ns)
+					  : emit_anew(e, data, size, timeout_ns);
+}
+
+/* Every call is the last act: see send_quick(). */
 int ringbus_emit(struct ringbus_event *event, const void *data, size_t size, uint64_t timeout_ns)
 {
 	struct ringbus_node *node;
-	struct link_tx *tx;
-	uint64_t mask, id;
+	uint64_t id;
+	int r;
 
-	if (rb_unlikely(!event || (!data && size > 0)))
-		return rb_fail(-EINVAL, "no event, or no data");
+	if (rb_unlikely(!event || !data || size > RB_COPY_INLINE_MAX))
+		return emit_unusual(event, data, size, timeout_ns);
 	node = event->node;
 	if (rb_unlikely(!node_is_entered(node)))
+		return emit_unusual(event, data, size, timeout_ns);
+	if (rb_unlikely(!node->sends_alone))
 		return emit_entered(event, data, size, timeout_ns);
-	if (rb_unlikely(size > node->inline_max))
-		return emit_general(event, data, size, timeout_ns);
-	if (rb_unlikely(!SEND_UNLOCKED(node)))
-		return emit_locked(event, data, size, timeout_ns);
+	if (!send_enter_alone(node))
+		return send_two_threads();
 	id = own_load(&event->record_id);
-	if (rb_unlikely(!send_event_is_current(event, id)))
-		return emit_general(event, data, size, timeout_ns);
-	mask = receivers(node, id, 0);
-	if (!is_single(node, mask))
-		return emit_many(event, id, mask, data, size, timeout_ns);
-	tx = node->tx[__builtin_ctzll(mask)];
-	if (rb_unlikely(!is_ready(tx, size)))
-		return emit_general(event, data, size, timeout_ns);
-	return send_ready(node, tx, RECORD_EVENT, id, data, size);
+	if (rb_unlikely(!route_is_quick(node, &event->route, id, size, false))) {
+		send_leave_alone(node);
+		return emit_anew(event, data, size, timeout_ns);
+	}
+	r = send_quick(node, event->route.tx, RECORD_EVENT, id, data, size);
+	send_leave_alone(node);
+	return r;
 }
 
 /* Where an address leads to, if we know its owner. */
@@ -319,19 +359,41 @@ static rb_noinline int contact_general(struct ringbus_node *node, const struct r
 	return node_guarded(node, send_contact(node, to, &p, timeout_ns));
 }
 
-static rb_noinline int contact_locked(struct ringbus_node *node, const struct ringbus_address *to,
-				      const void *data, size_t size, uint64_t timeout_ns)
+/* The address leads elsewhere than it did, or there is no room, or the payload is large. */
+static rb_noinline int contact_anew(struct ringbus_node *node, const struct ringbus_address *to,
+				    const void *data, size_t size, uint64_t timeout_ns)
 {
 	int r = NOT_COMMON;
 
 	if (send_enter(node) == 0) {
-		r = send_one(node, known_receiver(node, to), RECORD_CONTACT, 0, data, size);
+		struct link_tx *tx = known_receiver(node, to);
+
+		if (is_ready(tx, size))
+			r = send_ready(node, tx, RECORD_CONTACT, 0, data, size);
 		send_leave(node);
 	}
 	return r != NOT_COMMON ? r : contact_general(node, to, data, size, timeout_ns);
 }
 
-static rb_noinline int contact_entered(struct ringbus_node *node, const struct ringbus_address *to,
+/* At most RB_COPY_INLINE_MAX bytes, where other threads send too. */
+static rb_noinline int contact_locked(struct ringbus_node *node, const struct ringbus_address *to,
+				      const void *data, size_t size, uint64_t timeout_ns)
+{
+	struct link_tx *tx;
+	int r = send_enter(node);
+
+	if (rb_unlikely(r < 0))
+		return r;
+	tx = known_receiver(node, to);
+	r = rb_likely(tx && is_quick(tx, size))
+		    ? send_quick(node, tx, RECORD_CONTACT, 0, data, size)
+		    : NOT_COMMON;
+	send_leave(node);
+	return r != NOT_COMMON ? r : contact_anew(node, to, data, size, timeout_ns);
+}
+
+/* As emit_unusual(). */
+static rb_noinline int contact_unusual(struct ringbus_node *node, const struct ringbus_address *to,
 				       const void *data, size_t size, uint64_t timeout_ns)
 {
 	int r = node_enter(node);
@@ -340,24 +402,31 @@ static rb_noinline int contact_entered(struct ringbus_node *node, const struct r
 		return r;
 	if (!to || (!data && size > 0))
 		return rb_fail(-EINVAL, "no address, or no data");
-	return contact_general(node, to, data, size, timeout_ns);
+	return size > node->inline_max ? contact_general(node, to, data, size, timeout_ns)
+				       : contact_anew(node, to, data, size, timeout_ns);
 }
 
 int ringbus_contact_address(struct ringbus_node *node, const struct ringbus_address *to,
 			    const void *data, size_t size, uint64_t timeout_ns)
 {
 	struct link_tx *tx;
+	int r;
 
-	if (rb_unlikely(!node || !node_is_entered(node) || !to || (!data && size > 0)))
-		return contact_entered(node, to, data, size, timeout_ns);
-	if (rb_unlikely(size > node->inline_max))
-		return contact_general(node, to, data, size, timeout_ns);
-	if (rb_unlikely(!SEND_UNLOCKED(node)))
+	if (rb_unlikely(!node || !to || !data || size > RB_COPY_INLINE_MAX ||
+			!node_is_entered(node)))
+		return contact_unusual(node, to, data, size, timeout_ns);
+	if (rb_unlikely(!node->single_sender))
 		return contact_locked(node, to, data, size, timeout_ns);
+	if (!send_enter_alone(node))
+		return send_two_threads();
 	tx = known_receiver(node, to);
-	if (rb_unlikely(!is_ready(tx, size)))
-		return contact_general(node, to, data, size, timeout_ns);
-	return send_ready(node, tx, RECORD_CONTACT, 0, data, size);
+	if (rb_unlikely(!tx || !is_quick(tx, size))) {
+		send_leave_alone(node);
+		return contact_anew(node, to, data, size, timeout_ns);
+	}
+	r = send_quick(node, tx, RECORD_CONTACT, 0, data, size);
+	send_leave_alone(node);
+	return r;
 }
 
 int ringbus_contact(struct ringbus_node *node, uint32_t pid, const void *data, size_t size,

@@ -247,6 +247,7 @@ static struct ringbus_event *handle(struct ringbus_node *node, const char *id, s
 	e->node = node;
 	e->id_bytes = bytes;
 	e->index = UINT32_MAX;
+	e->route.id = SEND_NO_ROUTE;
 	memcpy(e->id, id, bytes);
 	cds_lfht_node_init(hash_node(e));
 	cds_lfht_add(node->names, hash, hash_node(e));

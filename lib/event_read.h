@@ -41,13 +41,18 @@ rb_inline void event_read_end(struct ringbus_node *node)
 		event_free_deferred(node);
 }
 
+/* What we subscribed to last under this index; NULL: nothing. */
+rb_inline struct subscription *event_newest(const struct ringbus_node *node, uint32_t index)
+{
+	return rb_likely(index < node->region->g.events) ? _rcu_dereference(node->table[index])
+							 : NULL;
+}
+
 /* What we subscribed to under this index and generation; NULL: nothing, or not any more. */
 rb_inline struct subscription *event_subscription(const struct ringbus_node *node, uint32_t index,
 						  uint32_t generation)
 {
-	struct subscription *s = rb_likely(index < node->region->g.events)
-					 ? _rcu_dereference(node->table[index])
-					 : NULL;
+	struct subscription *s = event_newest(node, index);
 
 	while (rb_unlikely(s && s->generation != generation))
 		s = _rcu_dereference(s->older);

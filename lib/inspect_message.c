@@ -178,7 +178,7 @@ static bool in_doubt(const struct look *k, uint64_t position)
 static uint64_t first_start(const struct look *k, uint64_t least)
 {
 	struct shm_word starts[RING_STARTS];
-	uint64_t part = k->capacity / RING_STARTS, best = k->tail;
+	uint64_t part = layout_ring_part(k->capacity), best = k->tail;
 
 	inspect_read(k->in, k->offset + offsetof(struct layout_ring_tx, starts), starts,
 		     sizeof(starts));
@@ -219,7 +219,7 @@ static void note_said(const struct look *k, uint64_t position, uint64_t word)
 static bool find_said(const struct look *k, uint64_t position)
 {
 	struct ringbus_inspect *in = k->in;
-	uint64_t part = k->capacity / RING_STARTS, at = position;
+	uint64_t part = layout_ring_part(k->capacity), at = position;
 
 	if (in->said_offset == k->offset && in->said_position == position)
 		return in->said_kind != 0;

@@ -312,7 +312,7 @@ struct layout_node {
 _Static_assert(sizeof(struct layout_node) == RB_PAGE, "layout");
 
 /* First page of a ring extent, written by the sender. */
-#define RING_STARTS 256u
+#define RING_STARTS 64u
 #define RING_NO_START UINT64_MAX /* no position: those are multiples of 8 */
 struct layout_ring_tx {
 	_Alignas(RB_LINE) struct shm_word
@@ -330,12 +330,18 @@ struct layout_ring_tx {
 	struct shm_word full_since_ns;
 	struct shm_word owner; /* generation of the sender's slot */
 	_Alignas(RB_LINE) struct shm_word spare2[40];
-	/* Position of the first record in each 256th of the ring, for tools that look behind the
+	/* Position of the first record in each part of the ring, for tools that look behind the
 	 * head. */
 	_Alignas(RB_LINE) struct shm_word starts[RING_STARTS];
-	struct shm_word spare3[192];
+	struct shm_word spare3[384];
 };
 _Static_assert(sizeof(struct layout_ring_tx) == RB_PAGE, "layout");
+
+/* Bytes of a part; small rings have fewer than RING_STARTS. */
+static inline uint64_t layout_ring_part(uint64_t ring_bytes)
+{
+	return rb_max(ring_bytes / RING_STARTS, 256);
+}
 
 /* Last page of a ring extent, written by the receiver. */
 #define RING_HISTOGRAM_BUCKETS 128u
@@ -395,12 +401,12 @@ struct record_chunk {
 #define RECORD_DROPS (1ull << 35)
 #define RECORD_STAMPED (1ull << 39)
 
-/* flags: RECORD_DROPS, RECORD_STAMPED. tail: bytes at the end of the record that are not payload,
- * below 8. */
+/* position: a multiple of 8. flags: RECORD_DROPS, RECORD_STAMPED. tail: bytes at the end of the
+ * record that are not payload, below 8. */
 static inline uint64_t record_word0(uint64_t position, uint64_t bytes, enum record_kind kind,
 				    uint64_t tail, uint64_t flags)
 {
-	return bytes | (uint64_t)kind << 32 | tail << 36 | flags | (position >> 3) << 40;
+	return bytes | (uint64_t)kind << 32 | tail << 36 | flags | position << 37;
 }
 
 /* Copied from a header that was checked; every offset follows from it. */

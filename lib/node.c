@@ -183,7 +183,7 @@ static int become_live(struct ringbus_node *node)
 	if (!shm_cas(&node->bell->slot, &joining,
 		     slot_word(node->generation, node->pid, SLOT_LIVE)))
 		return rb_fail(-ESTALE, "the slot was taken away while joining");
-	node->live_word = slot_word(node->generation, node->pid, SLOT_LIVE);
+	own_store(&node->live_word, slot_word(node->generation, node->pid, SLOT_LIVE));
 	control_announce(node->region);
 	PROBE_JOIN(node->region->port, node->slot, node->generation);
 	return 0;
@@ -213,6 +213,7 @@ static int set_up(struct ringbus_node *node)
 	node->mask_words = (region->g.nodes + 63) / 64;
 	for (uint32_t w = 0; w < LAYOUT_MASK_WORDS; w++)
 		node->others[w] = ~(w == node->slot / 64 ? 1ull << node->slot % 64 : 0);
+	node->sends_alone = node->single_sender && node->mask_words == 1;
 	node->inline_max = (uint32_t)ring_inline_max(region->g.ring_bytes);
 	r = region_map(region, region->g.nodes_offset + (uint64_t)node->slot * RB_PAGE, RB_PAGE,
 		       true, true, &own);
@@ -464,7 +465,8 @@ void ringbus_node_close(struct ringbus_node *node)
 		node_close_now(node);
 		return;
 	}
-	own_store(&node->close_wanted, 1);
+	own_store(&node->close_wanted, 1); /* before what makes calls look for the reason */
+	own_store(&node->live_word, LINK_NOBODY);
 	if (receive_is_ours(node)) {
 		own_store(&node->close_deferred,
 			  1); /* in a handler: the receiving call closes when it is done */

@@ -114,11 +114,12 @@ struct ringbus_node {
 	struct layout_node *own;
 	struct layout_bell *bell;
 	uint32_t slot, generation, pid;
-	uint64_t live_word;		    /* our slot word */
+	struct own_word live_word;	    /* our slot word; LINK_NOBODY: close is wanted */
 	uint32_t mask_words;		    /* that can have bits on this bus */
 	uint64_t others[LAYOUT_MASK_WORDS]; /* all slots but our own */
 	uint32_t inline_max;		    /* payload bytes that a record can hold */
 	uint64_t timeout_ns, spin_ns;
+	bool sends_alone; /* single_sender, and masks have one word */
 	bool single_sender, peer_notices, watch_events, no_safety_wake, membarrier, spin_fixed;
 	int connection;
 	char name[LAYOUT_NAME_BYTES];
@@ -239,6 +240,17 @@ rb_inline int receive_peek(struct ringbus_node *node, struct link_rx *rx, struct
 	return r;
 }
 
+/* The way of the last emission that had one receiver. It is the way of the next one, too, while the
+ * words that led to it are what they were. */
+struct send_route {
+	uint64_t id; /* record_id; SEND_NO_ROUTE: there is none */
+	const struct layout_event *entry;
+	uint64_t word;			     /* of the entry, with which we may emit if it is */
+	uint64_t deliver[LAYOUT_MASK_WORDS]; /* SINGLE or we are a member; as it was read */
+	struct link_tx *tx;
+};
+#define SEND_NO_ROUTE UINT64_MAX
+
 struct ringbus_event {
 	struct ringbus_node *node;
 	struct ringbus_event *next;
@@ -247,6 +259,7 @@ struct ringbus_event {
 	uint64_t known_id; /* record_id and entry word for which `may_emit_single` holds */
 	uint64_t word;
 	bool may_emit_single;
+	struct send_route route;
 	/* events_lock */
 	uint32_t index;
 	uint32_t generation;
@@ -286,8 +299,7 @@ rb_inline bool node_is_entered(const struct ringbus_node *node)
 {
 	/* relaxed: own word, changed by others only when they take the slot from us */
 	return *(const volatile uint8_t *)node->guard != 0 &&
-	       !own_load_relaxed(&node->close_wanted) &&
-	       shm_load_relaxed(&node->bell->slot) == node->live_word;
+	       shm_load_relaxed(&node->bell->slot) == own_load_relaxed(&node->live_word);
 }
 
 /* Why they are not. */

@@ -141,7 +141,7 @@ static void forget_starts(const struct region *region, const struct pair *p, uin
 	uint64_t capacity = region->g.ring_bytes;
 
 	for (uint64_t i = 0; i < RING_STARTS; i++) {
-		bool here = i == (tail & (capacity - 1)) / (capacity / RING_STARTS);
+		bool here = i == (tail & (capacity - 1)) / layout_ring_part(capacity);
 
 		/* relaxed: for tools only */
 		shm_store_relaxed(&p->tx->starts[i], here ? tail : RING_NO_START);

@@ -89,9 +89,10 @@ void ring_tx_answer(struct ring_tx *tx, uint64_t asked)
 void ring_tx_part(struct ring_tx *tx)
 {
 	/* relaxed: for tools only */
-	shm_store_relaxed(&tx->ctl->starts[tx->tail >> tx->part_shift & (RING_STARTS - 1)],
+	shm_store_relaxed(&tx->ctl->starts[(tx->tail & (tx->capacity - 1)) >> tx->part_shift],
 			  tx->tail);
 	tx->said = SAID_NOTHING;
+	ring_tx_plan(tx);
 	if (rb_unlikely(shm_load_relaxed(&tx->ctl->full_since_ns) != 0)) /* relaxed: own */
 		shm_store_relaxed(&tx->ctl->full_since_ns, 0);		 /* relaxed: for tools */
 	if (rb_unlikely(tx->tail - tx->hinted >= tx->capacity / 8))
@@ -110,7 +111,7 @@ void ring_tx_init(struct ring_tx *tx, struct layout_ring_tx *ctl, uint8_t *data,
 			       .rx = rx,
 			       .capacity = capacity,
 			       .said = SAID_NOTHING,
-			       .part_shift = (unsigned)__builtin_ctzll(capacity / RING_STARTS)};
+			       .part_shift = (unsigned)__builtin_ctzll(layout_ring_part(capacity))};
 	/* sync HINT successor: hint before the walk; pairs HINT sender in ring_tx_store_hint() */
 	tx->hinted = shm_load_acquire(&ctl->hint) & ~7ull;
 	/* relaxed: own words, left by our predecessor, who is dead (SLOT) */

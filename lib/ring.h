@@ -44,6 +44,7 @@ struct ring_tx {
 	uint64_t high_water;
 	uint64_t said;	    /* ring_said() of the last plain record; SAID_NOTHING: repeat it all */
 	uint64_t plain_end; /* see ring_tx_plan() */
+	uint64_t quick_end; /* see ring_tx_is_quick() */
 	bool lost;
 };
 
@@ -143,15 +144,29 @@ rb_inline bool ring_tx_ready(struct ring_tx *tx)
 
 /* How far records without drops can be written with nothing else to look at: room as last
  * seen, to the end of the ring at most; not at all while this end is lost or drops are to be told.
- * After all that changes any of these but the tail. */
+ * After all that changes any of these but the tail. And how far with even less to look at, see
+ * ring_tx_is_quick(); after a new part has begun, too. */
 rb_inline void ring_tx_plan(struct ring_tx *tx)
 {
 	uint64_t end = tx->tail + tx->capacity - (tx->tail & (tx->capacity - 1));
 	uint64_t room = tx->head + tx->capacity - RECORD_SPARE_BYTES;
+	uint64_t part = ((tx->tail >> tx->part_shift) + 1) << tx->part_shift, any;
 
 	if (tx->lost || tx->drops != tx->drops_now)
 		end = tx->tail;
 	tx->plain_end = (int64_t)(end - room) < 0 ? end : room;
+	any = tx->plain_end - (RECORD_HEADER_BYTES + 8 - RECORD_SAME_BYTES);
+	tx->quick_end = (int64_t)(any - part) < 0 ? any : part - 8;
+}
+
+/* The same in one look for who writes a record that says nothing but its payload, up to `end`: then
+ * any other with this payload can be written at once too, and the one that says nothing ends below
+ * the end of its part of the ring. */
+rb_inline bool ring_tx_is_quick(const struct ring_tx *tx, uint64_t end)
+{
+	/* sync RESYNC sender: as in ring_tx_ready(); pairs RESYNC receiver in ring_rx_ask() */
+	return shm_load_acquire(&tx->rx->asked) == tx->answered &&
+	       (int64_t)(tx->quick_end - end) >= 0;
 }
 
 /* Whether such a record of `bytes` can be written at once. False: ring_tx_ready() and
@@ -179,6 +194,9 @@ rb_inline struct shm_word *ring_tx_word(const struct ring_tx *tx, uint64_t posit
 	return (struct shm_word *)(void *)(tx->data + (position & (tx->capacity - 1)));
 }
 
+/* Another part of the ring has begun: what is done now and then only. */
+void ring_tx_part(struct ring_tx *tx);
+
 /* Place for the rest of a record of `bytes`, for which there is room: its second word. Publishes
  * padding if needed. */
 rb_inline struct shm_word *ring_tx_reserve(struct ring_tx *tx, uint64_t bytes)
@@ -194,7 +212,7 @@ rb_inline struct shm_word *ring_tx_reserve(struct ring_tx *tx, uint64_t bytes)
 		shm_store_release(ring_tx_word(tx, tx->tail),
 				  record_word0(tx->tail, left, RECORD_PAD, 0, 0));
 		tx->tail += left;
-		tx->said = SAID_NOTHING; /* the ring's first part begins */
+		ring_tx_part(tx);
 	}
 	return ring_tx_word(tx, tx->tail) + 1;
 }
@@ -206,9 +224,6 @@ rb_inline void ring_tx_store_hint(struct ring_tx *tx)
 	shm_store_release(&tx->ctl->hint, tx->tail);
 	tx->hinted = tx->tail;
 }
-
-/* Another part of the ring has begun: what is done now and then only. */
-void ring_tx_part(struct ring_tx *tx);
 
 /* Publishes the record that was reserved and filled with `size` bytes of payload or descriptor.
  * data, mask (capacity - 1), at: of the ring, loaded once by the caller. True: ring_tx_part() is to
@@ -224,7 +239,7 @@ rb_inline bool ring_tx_put(struct ring_tx *tx, uint8_t *data, uint64_t mask, uin
 	/* sync RECORD sender: body and the 0 behind it before the header; pairs RECORD receiver in
 	 * ring_rx_peek() */
 	shm_store_release((void *)(data + (at & mask)),
-			  record_word0(at, bytes, kind, -size & 7, flags));
+			  record_word0(at, bytes, kind, rb_align_up(size, 8) - size, flags));
 	KILL_POINT("X_RING_PUBLISHED");
 	tx->tail = end;
 	return (at ^ end) >> tx->part_shift != 0;
@@ -255,27 +270,44 @@ enum { RING_EMPTY = 0, RING_RECORD = 1, RING_SPOILED = -EBADMSG };
 #define RECORD_SAME_WORD ((uint64_t)RECORD_SAME << 32)
 _Static_assert(RECORD_EVENT == 2 && RECORD_CONTACT == 3, "both have 01x in the bits of the kind");
 
-/* Looks at the next record without taking it: RING_EMPTY, RING_RECORD, or RING_SPOILED once when
- * the pair starts anew. */
-rb_inline int ring_rx_peek(struct ring_rx *rx, struct ring_record *rec)
+/* Whether a header says that its record has a payload and says nothing else; at `at`, with so many
+ * bytes left to the end of the ring. */
+rb_inline bool ring_record_is_same(uint64_t word, uint64_t at, uint64_t left)
+{
+	return ((word ^ at << 37) & RECORD_SAME_MASK) == RECORD_SAME_WORD &&
+	       rb_likely((uint32_t)word >= 2 * RECORD_SAME_BYTES && (uint32_t)word <= left);
+}
+
+/* Bytes of its payload. */
+rb_inline uint32_t ring_same_size(uint64_t word)
+{
+	return (uint32_t)word - RECORD_SAME_BYTES - (uint32_t)(word >> 36 & 7);
+}
+
+/* The header of the next record; 0: there is none. */
+rb_inline uint64_t ring_rx_header(const struct ring_rx *rx)
+{
+	/* sync RECORD receiver: header before the rest; pairs RECORD sender in ring_tx_put() */
+	return shm_load_acquire((const void *)(rx->data + (rx->at & (rx->capacity - 1))));
+}
+
+/* Looks at the next record, which has this header, without taking it: RING_EMPTY, RING_RECORD, or
+ * RING_SPOILED once when the pair starts anew. */
+rb_inline int ring_rx_read(struct ring_rx *rx, struct ring_record *rec, uint64_t word)
 {
 	const struct shm_word *w = (const void *)(rx->data + (rx->at & (rx->capacity - 1)));
-	/* sync RECORD receiver: header before the rest; pairs RECORD sender in ring_tx_put() */
-	uint64_t word = shm_load_acquire(w);
 	uint64_t bytes = (uint32_t)word;
 	uint64_t left = rx->capacity - (rx->at & (rx->capacity - 1));
 
 	if (word == 0 && rb_likely(!rx->waiting))
 		return RING_EMPTY;
 	/* The next of a stream: what it is was read with an earlier one. */
-	if (((word ^ rx->at << 37) & RECORD_SAME_MASK) == RECORD_SAME_WORD &&
-	    rb_likely(bytes - 2 * RECORD_SAME_BYTES <= left - 2 * RECORD_SAME_BYTES &&
-		      left >= 2 * RECORD_SAME_BYTES && !rx->waiting)) {
+	if (ring_record_is_same(word, rx->at, left) && rb_likely(!rx->waiting)) {
 		rec->generations = rx->said_generations;
 		rec->event = rx->said_event;
 		rec->payload = (const uint8_t *)(w + 1);
 		rec->bytes = (uint32_t)bytes;
-		rec->size = (uint32_t)(bytes - RECORD_SAME_BYTES - (word >> 36 & 7));
+		rec->size = ring_same_size(word);
 		rec->kind = rx->said_kind;
 		rec->flags = 0;
 		return RING_RECORD;
@@ -298,6 +330,12 @@ rb_inline int ring_rx_peek(struct ring_rx *rx, struct ring_record *rec)
 	rx->said_event = rec->event;
 	rx->said_kind = rec->kind;
 	return RING_RECORD;
+}
+
+/* The same with the header as it is now. */
+rb_inline int ring_rx_peek(struct ring_rx *rx, struct ring_record *rec)
+{
+	return ring_rx_read(rx, rec, ring_rx_header(rx));
 }
 
 /* Asks for the line behind the next header, where the rest of a small record will be. */

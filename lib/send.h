@@ -94,6 +94,13 @@ rb_inline int send_ring(struct link_tx *tx)
 /* Rights to emit to an event whose entry has changed: keeps the word in the handle. */
 int send_event_changed(struct ringbus_event *e, uint64_t id, uint64_t word);
 
+/* Whether we are a member, who may emit a MULTI event. */
+rb_inline bool send_is_member(const struct ringbus_node *node, const struct layout_event *entry)
+{
+	/* sync EVENT emitter: rights; pairs EVENT holder in bit_set() */
+	return shm_load_acquire(&entry->members[node->slot / 64]) >> node->slot % 64 & 1;
+}
+
 /* 0: we may emit now to the entry that the handle names by this id. Its word as last seen is kept
  * in the handle. */
 rb_inline int send_event_current(struct ringbus_event *e, uint64_t id)
@@ -110,10 +117,7 @@ rb_inline int send_event_current(struct ringbus_event *e, uint64_t id)
 	}
 	if (event_mode(word) == 0)
 		return e->may_emit_single ? 0 : -EPERM;
-	/* sync EVENT emitter: rights; pairs EVENT holder in bit_set() */
-	return shm_load_acquire(&entry->members[e->node->slot / 64]) >> e->node->slot % 64 & 1
-		       ? 0
-		       : -EPERM;
+	return send_is_member(e->node, entry) ? 0 : -EPERM;
 }
 
 /* The same by what is in the handle. False: send_event_current() knows. */
@@ -125,41 +129,44 @@ rb_inline bool send_event_is_current(const struct ringbus_event *e, uint64_t id)
 
 	if (rb_unlikely(word != e->word || id != e->known_id))
 		return false;
-	if (event_mode(word) == 0)
-		return e->may_emit_single;
-	/* sync EVENT emitter: rights; pairs EVENT holder in bit_set() */
-	return shm_load_acquire(&entry->members[e->node->slot / 64]) >> e->node->slot % 64 & 1;
+	return event_mode(word) == 0 ? e->may_emit_single : send_is_member(e->node, entry);
 }
 
-/* Whether send_enter() has nothing to do. */
+/* The one sending thread of a single_sender node begins. False: there are two (debug builds). */
+rb_inline bool send_enter_alone(struct ringbus_node *node)
+{
 #ifdef NDEBUG
-#define SEND_UNLOCKED(node) ((node)->single_sender)
+	(void)node;
+	return true;
 #else
-#define SEND_UNLOCKED(node) false
+	return own_cas(&node->sending, 0, 1);
 #endif
+}
+
+rb_inline void send_leave_alone(struct ringbus_node *node)
+{
+#ifdef NDEBUG
+	(void)node;
+#else
+	own_store(&node->sending, 0);
+#endif
+}
 
 /* Excludes other sending threads. -EBUSY: two of them on a single_sender node (debug builds). */
 rb_inline int send_enter(struct ringbus_node *node)
 {
-	if (!node->single_sender) {
-		pthread_mutex_lock(&node->send_lock);
-		return 0;
-	}
-#ifndef NDEBUG
-	if (!own_cas(&node->sending, 0, 1))
-		return send_two_threads();
-#endif
+	if (node->single_sender)
+		return send_enter_alone(node) ? 0 : send_two_threads();
+	pthread_mutex_lock(&node->send_lock);
 	return 0;
 }
 
 rb_inline void send_leave(struct ringbus_node *node)
 {
-	if (!node->single_sender)
-		pthread_mutex_unlock(&node->send_lock);
-#ifndef NDEBUG
+	if (node->single_sender)
+		send_leave_alone(node);
 	else
-		own_store(&node->sending, 0);
-#endif
+		pthread_mutex_unlock(&node->send_lock);
 }
 
 #endif

@@ -18,7 +18,7 @@
 static rb_cold void mend_word(const struct ringbus_node *node, uint64_t word)
 {
 	/* relaxed: own word; who took our slot from us mends what we break */
-	if (shm_load_relaxed(&node->bell->slot) == node->live_word)
+	if (shm_load_relaxed(&node->bell->slot) == own_load_relaxed(&node->live_word))
 		/* sync SIGNAL owner: our generation; pairs SIGNAL sender in send_signal() */
 		shm_cas(&node->bell->signal, &word, (uint64_t)node->generation << 32);
 }

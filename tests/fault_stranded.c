@@ -197,7 +197,7 @@ static void an_end_that_is_only_marked_is_told_without_the_control_lock(void **s
 	struct ringbus_node_options o = {.size = sizeof(o), .peer_notices = true};
 	struct ringbus_node *watcher = node_open_with(&o), *sender = node_open();
 	struct ringbus_node *dead = node_open();
-	uint64_t word = dead->live_word;
+	uint64_t word = own_load(&dead->live_word);
 	struct ringbus_message m;
 	struct control c;
 	unsigned told;

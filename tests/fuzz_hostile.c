@@ -280,7 +280,7 @@ static void lied_to(void)
 	unsigned total = 0, at;
 
 	/* a slot that was taken away ends a node for good: it gets it back */
-	atomic_store(&c.victim->bell->slot.v, c.victim->live_word);
+	atomic_store(&c.victim->bell->slot.v, own_load(&c.victim->live_word));
 	for (unsigned i = 0; i < rb_array_size(operations); i++)
 		total += operations[i].weight;
 	at = (unsigned)hostile_below(total);

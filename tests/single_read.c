@@ -23,6 +23,7 @@ static const struct {
 	{NULL, "payload", UINT32_MAX,
 	 "bytes of messages, copied; the user is told that they may change"},
 	{"contact", "bell.slot", 2, "is anybody there; then, whom the record names"},
+	{"contact", "ring_rx.asked", 2, "the quick path decides by itself, and so does the other"},
 	{"contact, pooled", "bell.slot", 4, "as above; what a former owner held is free"},
 	{"emit, pooled", "bell.slot", 4, "what a former owner held is free; whom the record names"},
 	{"emit a loan", "bell.slot", 2, "whom the record names; what a former owner held is free"},
