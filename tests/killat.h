@@ -41,10 +41,12 @@ enum command {
 	CMD_OP, /* number */
 };
 
-enum how { POST_EMIT, POST_CONTACT, POST_LOAN };
+/* POST_SINGLE: an event that one other has subscribed to. */
+enum how { POST_EMIT, POST_CONTACT, POST_LOAN, POST_SINGLE };
 enum name { NAME_ALL, NAME_SIDE, NAME_SINGLE, NAMES };
 
 #define INLINE_BYTES 64u
+#define SMALLEST_BYTES 24u /* what the actors say of each message */
 #define POOLED_BYTES 1500u
 #define ENTRIES 1024u
 #define LIVES 64u
@@ -123,6 +125,7 @@ enum state_flags {
 	STATE_EXTRA = 4,    /* there is an extra node, to be looked after */
 	STATE_NO_STOP = 8,  /* not for victims that are only stopped */
 	CASE_SERVICE = 16,  /* the victim is the service */
+	STATE_READ = 32,    /* B reads all before it ends the subscription that it was sent to */
 };
 
 struct test_case {
@@ -255,6 +258,8 @@ struct job {
 	const struct test_case *on;
 	struct position at;
 	enum mode mode;
+	bool counted;	/* among those of which a share is told */
+	unsigned tries; /* so far, in vain */
 };
 
 #define LATENCIES 65536u
@@ -272,7 +277,8 @@ bool place_is_first(const struct position *p);
 /* Seven in eight by instruction, the others by passage, which prefers loops. */
 const struct position *any_place(const struct recording *r, uint64_t *dice);
 void job_name(const struct job *job, char out[128]);
-void job_run(const struct job *job);
+/* False: it did not come to its place. */
+bool job_run(const struct job *job);
 bool case_record(const struct test_case *c, struct recording *r);
 void last_newcomer(void);
 void world_restart(void);

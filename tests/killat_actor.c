@@ -16,6 +16,7 @@ struct head {
 	uint32_t life;
 	uint32_t unused;
 };
+_Static_assert(sizeof(struct head) == SMALLEST_BYTES, "every message begins with it");
 
 _Noreturn void actor_fail(const struct actor *me, const char *format, ...)
 {
@@ -191,6 +192,11 @@ void actor_compare_kept(struct actor *me, unsigned i)
 
 /* ---- sending ---- */
 
+static bool is_to_one(enum how how)
+{
+	return how == POST_CONTACT || how == POST_SINGLE;
+}
+
 void post_begin(struct actor *me, struct post *p, uint64_t nonce)
 {
 	struct life *life = me->life;
@@ -200,7 +206,7 @@ void post_begin(struct actor *me, struct post *p, uint64_t nonce)
 	p->entry->size = p->size;
 	p->entry->state = ENTRY_TRIED;
 	for (unsigned i = 0; i < ACTORS; i++)
-		p->entry->to[i] = i != me->number && (p->how != POST_CONTACT || i == p->to)
+		p->entry->to[i] = i != me->number && (!is_to_one(p->how) || i == p->to)
 					  ? world->current[i]
 					  : 0;
 	p->address = address_of(p->entry->to[p->to]); /* of contacts */
@@ -228,6 +234,8 @@ int post_call(struct actor *me, struct post *p, uint64_t timeout_ns)
 	switch (p->how) {
 	case POST_EMIT:
 		return ringbus_emit(me->event[NAME_ALL], p->data, p->size, timeout_ns);
+	case POST_SINGLE:
+		return ringbus_emit(me->event[NAME_SINGLE], p->data, p->size, timeout_ns);
 	case POST_CONTACT:
 		return ringbus_contact_address(me->node, &p->address, p->data, p->size, timeout_ns);
 	default:
@@ -244,7 +252,9 @@ void post_end(struct actor *me, struct post *p, int rc)
 	if (rc < 0 && rc != -EAGAIN && rc != -EBADMSG)
 		actor_fail(me, "sending: %d %s (%s)", rc, ringbus_strerror(rc),
 			   ringbus_error_detail());
-	if (rc < 0 || p->how == POST_CONTACT)
+	if (p->how == POST_SINGLE && rc > 1)
+		actor_fail(me, "emitted to %d, not to one", rc);
+	if (rc < 0 || is_to_one(p->how))
 		return;
 	/* joining is read before current: who joins meanwhile may have been counted */
 	for (unsigned i = 0; i < ACTORS; i++) {
@@ -267,7 +277,7 @@ static int post(struct actor *me, enum how how, unsigned to, size_t size, uint64
 	p.to = to;
 	p.size = size;
 	post_begin(me, &p, nonce);
-	if (how == POST_CONTACT && p.entry->to[to] == 0) { /* killed just now */
+	if (is_to_one(how) && p.entry->to[to] == 0) { /* killed just now */
 		word_set(&p.entry->state, ENTRY_FAILED);
 		return -EAGAIN;
 	}

@@ -5,6 +5,7 @@
 #include "killat_actor.h"
 
 #include <signal.h>
+#include <time.h>
 
 /* ---- states for those who send ---- */
 
@@ -18,11 +19,16 @@ static void asleep(void)
 	put_to_sleep(ACTOR_B);
 }
 
-/* The ring to B has no room. */
+/* The ring to B has no room, not even for the smallest record. */
 static void full(void)
 {
+	const struct timespec pause = {.tv_nsec = 2000000};
+
 	if (order(ACTOR_V, CMD_POST, POST_CONTACT, ACTOR_B, INLINE_BYTES, 1000) == 0)
 		cycle_fail("a ring of %u bytes takes nothing", RING_BYTES);
+	order(ACTOR_V, CMD_POST, POST_CONTACT, ACTOR_B, SMALLEST_BYTES, 1000);
+	order(ACTOR_V, CMD_POST, POST_CONTACT, ACTOR_B, POOLED_BYTES, 1); /* a descriptor */
+	nanosleep(&pause, NULL); /* until it would look again whether B lives */
 }
 
 static void b_drains(void)
@@ -54,12 +60,17 @@ static void wrapped(void)
 }
 
 /* The sender does not fence any more. */
-static void unfenced(void)
+static void unfenced_awake(void)
 {
 	for (unsigned i = 0; i < 4; i++) {
 		order(ACTOR_V, CMD_POST, POST_CONTACT, ACTOR_A, INLINE_BYTES, 20);
 		order(ACTOR_A, CMD_DRAIN, 0, 0, 0, 0);
 	}
+}
+
+static void unfenced(void)
+{
+	unfenced_awake();
 	asleep();
 }
 
@@ -268,6 +279,66 @@ static void single_shared(void)
 	b_subscribes(NAME_SINGLE);
 }
 
+/* ---- states of streams ---- */
+
+/* The victim's next record to this one says nothing but its payload; parts: it ends in another part
+ * of the ring, else in the same. */
+static void stream(enum how how, unsigned to, bool parts)
+{
+	uint64_t capacity, part, at, bytes = RECORD_SAME_BYTES + INLINE_BYTES;
+
+	for (unsigned i = 0; i < 12; i++) {
+		order(ACTOR_V, CMD_POST, how, to, INLINE_BYTES, 1);
+		order(to, CMD_DRAIN, 0, 0, 0, 0);
+		at = ring_tail_of(ACTOR_V, to, &capacity);
+		part = layout_ring_part(capacity);
+		at &= part - 1;
+		if (i > 1 && at >= bytes && (at + bytes >= part) == parts)
+			return;
+	}
+	cycle_fail("a stream never comes to its place in a part of the ring");
+}
+
+static void contact_stream(void)
+{
+	stream(POST_CONTACT, ACTOR_A, false);
+}
+
+static void contact_asleep(void)
+{
+	contact_stream();
+	asleep();
+}
+
+static void contact_part(void)
+{
+	stream(POST_CONTACT, ACTOR_A, true);
+}
+
+static void one_stream(void)
+{
+	single_shared();
+	stream(POST_SINGLE, ACTOR_B, false);
+}
+
+static void one_asleep(void)
+{
+	one_stream();
+	asleep();
+}
+
+static void one_unfenced(void)
+{
+	unfenced_awake();
+	one_stream();
+}
+
+static void one_part(void)
+{
+	single_shared();
+	stream(POST_SINGLE, ACTOR_B, true);
+}
+
 #define PRIMARY true
 #define OTHER false
 const struct test_case cases[] = {
@@ -289,8 +360,13 @@ const struct test_case cases[] = {
 	{"emit_pooled", "held", held, NULL, 0, OTHER},
 	{"emit_pooled", "pool_dry", pool_dry, NULL, 0, OTHER},
 	{"emit_pooled", "reissued", reissued, NULL, STATE_EXTRA, OTHER},
-	{"contact", "empty", nothing, NULL, 0, OTHER},
-	{"contact", "asleep", asleep, NULL, 0, OTHER},
+	{"emit_one", "stream", one_stream, NULL, STATE_READ, PRIMARY},
+	{"emit_one", "asleep", one_asleep, NULL, STATE_READ, OTHER},
+	{"emit_one", "unfenced", one_unfenced, NULL, STATE_READ, OTHER},
+	{"emit_one", "part", one_part, NULL, STATE_READ, OTHER},
+	{"contact", "stream", contact_stream, NULL, 0, OTHER},
+	{"contact", "asleep", contact_asleep, NULL, 0, OTHER},
+	{"contact", "part", contact_part, NULL, 0, OTHER},
 	{"contact", "wrapped", wrapped, NULL, 0, OTHER},
 	{"contact_pooled", "empty", nothing, NULL, 0, OTHER},
 	{"contact_pooled", "held", held, NULL, 0, OTHER},

@@ -118,7 +118,7 @@ static void bury(const struct test_case *c, struct life *life, struct life *extr
 	wake_sleepers(mode == MODE_KILL);
 	await_awake();
 	/* every other time B does not read before the newcomer is there */
-	if (life && !extra && life->number & 1)
+	if (life && !extra && life->number & 1 && !(c->flags & STATE_READ))
 		owed = life;
 	for (unsigned i = ACTOR_A; life && i <= ACTOR_C; i++)
 		if (!owed || i != ACTOR_B)
@@ -380,24 +380,26 @@ static void report_failure(const struct job *job, const struct job *before)
 		      blamed->at.call ? "a system call" : trace_place(blamed->at.offset), failure);
 }
 
-void job_run(const struct job *job)
+bool job_run(const struct job *job)
 {
 	static struct job before;
-	static bool any;
+	static bool any, reached;
 
 	mode = job->mode;
 	if (setjmp(on_failure) == 0) {
-		if (cycle(job->on, &job->at, NULL))
+		reached = cycle(job->on, &job->at, NULL);
+		if (reached)
 			tally.done[mode]++;
 		else
 			tally.missed++;
 		before = *job;
 		any = true;
-		return;
+		return reached;
 	}
 	report_failure(job, any ? &before : NULL);
 	any = false;
 	world_restart();
+	return true;
 }
 
 void world_restart(void)

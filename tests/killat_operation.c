@@ -9,7 +9,7 @@ static void post_traced(struct actor *me, enum how how, size_t size, uint64_t ti
 	int rc;
 
 	p.how = how;
-	p.to = ACTOR_A;
+	p.to = how == POST_SINGLE ? ACTOR_B : ACTOR_A;
 	p.size = size;
 	post_begin(me, &p, 0);
 	traced(rc = post_call(me, &p, timeout_ns));
@@ -19,6 +19,11 @@ static void post_traced(struct actor *me, enum how how, size_t size, uint64_t ti
 static void op_emit(struct actor *me)
 {
 	post_traced(me, POST_EMIT, INLINE_BYTES, 0);
+}
+
+static void op_emit_one(struct actor *me)
+{
+	post_traced(me, POST_SINGLE, INLINE_BYTES, 0);
 }
 
 static void op_emit_pooled(struct actor *me)
@@ -220,14 +225,14 @@ static void op_trim(struct actor *me)
 #f, op_##f \
 	}
 const struct operation operations[] = {
-	OPERATION(emit),	   OPERATION(emit_pooled),  OPERATION(contact),
-	OPERATION(contact_pooled), OPERATION(loan),	    OPERATION(emit_wait),
-	OPERATION(cancel),	   OPERATION(receive),	    OPERATION(copy),
-	OPERATION(poll),	   OPERATION(borrow),	    OPERATION(release),
-	OPERATION(wait),	   OPERATION(subscribe),    OPERATION(unsubscribe),
-	OPERATION(create),	   OPERATION(create_multi), OPERATION(dissolve),
-	OPERATION(join),	   OPERATION(leave),	    OPERATION(signal),
-	OPERATION(signal_wait),	   OPERATION(trim),
+	OPERATION(emit),	OPERATION(emit_one),	   OPERATION(emit_pooled),
+	OPERATION(contact),	OPERATION(contact_pooled), OPERATION(loan),
+	OPERATION(emit_wait),	OPERATION(cancel),	   OPERATION(receive),
+	OPERATION(copy),	OPERATION(poll),	   OPERATION(borrow),
+	OPERATION(release),	OPERATION(wait),	   OPERATION(subscribe),
+	OPERATION(unsubscribe), OPERATION(create),	   OPERATION(create_multi),
+	OPERATION(dissolve),	OPERATION(join),	   OPERATION(leave),
+	OPERATION(signal),	OPERATION(signal_wait),	   OPERATION(trim),
 };
 const unsigned operation_count = sizeof(operations) / sizeof(operations[0]);
 
