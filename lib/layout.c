@@ -67,6 +67,8 @@ uint64_t layout_signature(void)
 		offsetof(struct layout_ring_tx, answered),
 		offsetof(struct layout_ring_tx, drops),
 		offsetof(struct layout_ring_tx, starts),
+		RING_STARTS,
+		RING_PART_MIN,
 		sizeof(struct layout_ring_rx),
 		offsetof(struct layout_ring_rx, asked),
 		offsetof(struct layout_ring_rx, histogram),

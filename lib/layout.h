@@ -313,6 +313,7 @@ _Static_assert(sizeof(struct layout_node) == RB_PAGE, "layout");
 
 /* First page of a ring extent, written by the sender. */
 #define RING_STARTS 64u
+#define RING_PART_MIN 256u
 #define RING_NO_START UINT64_MAX /* no position: those are multiples of 8 */
 struct layout_ring_tx {
 	_Alignas(RB_LINE) struct shm_word
@@ -340,7 +341,7 @@ _Static_assert(sizeof(struct layout_ring_tx) == RB_PAGE, "layout");
 /* Bytes of a part; small rings have fewer than RING_STARTS. */
 static inline uint64_t layout_ring_part(uint64_t ring_bytes)
 {
-	return rb_max(ring_bytes / RING_STARTS, 256);
+	return rb_max(ring_bytes / RING_STARTS, RING_PART_MIN);
 }
 
 /* Last page of a ring extent, written by the receiver. */
