@@ -130,7 +130,7 @@ static rb_noinline int send_rest(struct ringbus_node *node, struct link_tx *tx, 
 	return r;
 }
 
-/* Whether at most RB_COPY_INLINE_MAX bytes can be sent by send_quick(). */
+/* Whether send_quick() can send so many bytes. */
 rb_inline bool is_quick(const struct link_tx *tx, size_t size)
 {
 	/* sync SLOT reader: as in is_ready(); pairs SLOT writer in control_grant() */
@@ -139,8 +139,8 @@ rb_inline bool is_quick(const struct link_tx *tx, size_t size)
 							     rb_align_up(size, 8)));
 }
 
-/* Sends them. Returns how many subscribers that are. Makes no call but as its last act, so that it
- * needs no stack: that is a tenth of a small message. */
+/* Sends them. Returns how many subscribers that are. Up to RB_COPY_INLINE_MAX it makes no call but
+ * as its last act, so that it needs no stack: that is a tenth of a small message. */
 rb_inline int send_quick(struct ringbus_node *node, struct link_tx *tx, enum record_kind kind,
 			 uint64_t event, const void *data, size_t size)
 {
@@ -281,7 +281,8 @@ static rb_noinline int emit_anew(struct ringbus_event *e, const void *data, size
 	return r != NOT_COMMON ? r : emit_general(e, data, size, timeout_ns);
 }
 
-/* As ringbus_emit(), where other threads send too, or masks have several words. */
+/* As ringbus_emit(), also where other threads send too, masks have several words, or the payload is
+ * large. */
 static rb_noinline int emit_entered(struct ringbus_event *e, const void *data, size_t size,
 				    uint64_t timeout_ns)
 {
@@ -310,7 +311,7 @@ static rb_noinline int emit_unusual(struct ringbus_event *e, const void *data, s
 	if (r < 0)
 		return r;
 	return size > e->node->inline_max ? emit_general(e, data, size, timeout_ns)
-					  : emit_anew(e, data, size, timeout_ns);
+					  : emit_entered(e, data, size, timeout_ns);
 }
 
 /* Every call is the last act: see send_quick(). */
@@ -375,9 +376,9 @@ static rb_noinline int contact_anew(struct ringbus_node *node, const struct ring
 	return r != NOT_COMMON ? r : contact_general(node, to, data, size, timeout_ns);
 }
 
-/* At most RB_COPY_INLINE_MAX bytes, where other threads send too. */
-static rb_noinline int contact_locked(struct ringbus_node *node, const struct ringbus_address *to,
-				      const void *data, size_t size, uint64_t timeout_ns)
+/* As emit_entered(). */
+static rb_noinline int contact_entered(struct ringbus_node *node, const struct ringbus_address *to,
+				       const void *data, size_t size, uint64_t timeout_ns)
 {
 	struct link_tx *tx;
 	int r = send_enter(node);
@@ -403,7 +404,7 @@ static rb_noinline int contact_unusual(struct ringbus_node *node, const struct r
 	if (!to || (!data && size > 0))
 		return rb_fail(-EINVAL, "no address, or no data");
 	return size > node->inline_max ? contact_general(node, to, data, size, timeout_ns)
-				       : contact_anew(node, to, data, size, timeout_ns);
+				       : contact_entered(node, to, data, size, timeout_ns);
 }
 
 int ringbus_contact_address(struct ringbus_node *node, const struct ringbus_address *to,
@@ -416,7 +417,7 @@ int ringbus_contact_address(struct ringbus_node *node, const struct ringbus_addr
 			!node_is_entered(node)))
 		return contact_unusual(node, to, data, size, timeout_ns);
 	if (rb_unlikely(!node->single_sender))
-		return contact_locked(node, to, data, size, timeout_ns);
+		return contact_entered(node, to, data, size, timeout_ns);
 	if (!send_enter_alone(node))
 		return send_two_threads();
 	tx = known_receiver(node, to);
