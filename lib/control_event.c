@@ -28,7 +28,7 @@ static void set(struct shm_word *w, uint64_t v)
 static void publish_word(struct layout_event *e, uint64_t word)
 {
 	/* sync EVENT holder: name, flags, masks before the word; pairs EVENT emitter in
-	 * event_current() */
+	 * send_event_current() */
 	shm_store_release(&e->word, word);
 }
 
@@ -50,7 +50,7 @@ static void mask_clear(struct shm_word *mask)
 static void bit_set(struct shm_word *mask, uint32_t slot)
 {
 	/* sync EVENT holder: handler installed before the bit; pairs EVENT emitter in
-	 * send_targets() */
+	 * pass_event() */
 	shm_store_release(&mask[slot / 64], get(&mask[slot / 64]) | 1ull << slot % 64);
 }
 

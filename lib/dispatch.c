@@ -215,11 +215,11 @@ static bool take_one(struct ringbus_node *node, struct link_rx *rx, unsigned lim
 	}
 	ring_rx_advance(&rx->ring, &rec);
 	if (rb_unlikely(is_pooled(&rec))) {
-		give_pooled(rx, node, m->size);
-		if (wait_is_turn_of_others(node, m->size))
+		uint64_t bytes = verdict == DELIVER ? m->size : 0;
+
+		give_pooled(rx, node, bytes);
+		if (wait_is_turn_of_others(node, bytes))
 			return false;
-	} else if (rb_unlikely(rx->ring.at - rx->ring.given >= rx->ring.capacity / 4)) {
-		give(rx, node, false);
 	}
 	return drain_goes_on(node, rx, limit, d);
 }
@@ -230,13 +230,17 @@ static rb_noinline unsigned drain_from(struct ringbus_node *node, struct link_rx
 {
 	struct drained d = {.word = word};
 	struct ringbus_message m;
-	bool stop;
+	bool goes_on;
 
 	message_begin(&m, node);
 	event_read_begin(node);
-	do
-		stop = stream_take(node, rx, limit, &m, &d) || !take_one(node, rx, limit, &m, &d);
-	while (!stop);
+	do {
+		goes_on = stream_take(node, rx, limit, &m, &d);
+		if (rb_unlikely(rx->ring.at - rx->ring.given >= rx->ring.capacity / 4))
+			give(rx, node, false);
+		else if (goes_on)
+			goes_on = take_one(node, rx, limit, &m, &d);
+	} while (goes_on);
 	event_read_end(node);
 	if (d.delivered > 0) {
 		shm_store_relaxed(&node->own->in_handler, 0); /* relaxed: own word, for tools */

@@ -5,15 +5,18 @@
  * alone, in the order of send.c, before it stores anything; what is not common is left to send.c,
  * which begins anew. Then it cannot fail: it publishes to all, fences, wakes. Kill points as there.
  *
- * A small payload to one receiver takes the quick path: the words that lead there are read and
+ * What goes to one receiver mostly takes the quick path: the words that lead there are read and
  * compared, all of them, each time; what follows from them was kept when it was found (struct
- * send_route, ring_tx_plan()). So it decides as the common path would, which does the rest.
+ * send_route, ring_tx_plan()). So what it takes the common path would take, too, which does the
+ * rest.
  */
 #include "error.h"
 #include "guard.h"
 #include "send.h"
 
 enum { NOT_COMMON = INT32_MIN };
+_Static_assert(RB_COPY_INLINE_MAX <= LAYOUT_RING_MIN / 8 - 40,
+	       "what is copied inline fits any ring");
 
 /* A receiver that a record of so many bytes of payload, stamped or not, can be written to now. */
 rb_inline bool is_ready(const struct link_tx *tx, size_t size)
@@ -237,7 +240,7 @@ static rb_noinline int send_by_entry(struct ringbus_event *e, const void *data, 
 		return NOT_COMMON;
 	route.word = e->word;
 	for (uint32_t w = 0; w < node->mask_words; w++) {
-		/* sync EVENT emitter: as in route_holds(); pairs EVENT holder in bit_set() */
+		/* sync EVENT emitter: as in route_is_quick(); pairs EVENT holder in bit_set() */
 		route.deliver[w] = shm_load_acquire(&route.entry->deliver[w]);
 		masks[w] = route.deliver[w] & node->others[w];
 	}

@@ -95,7 +95,7 @@ int link_tx_open(struct ringbus_node *node, uint32_t slot, struct link_tx **out)
 		node->unfenced = false;
 	}
 	/* sync PAIR sender: bit and full fence before the first record; pairs PAIR receiver in
-	 * open_new_rings() */
+	 * receive_open_rings() */
 	shm_fetch_or(&tx->bell->paired[node->slot / 64], 1ull << node->slot % 64);
 	KILL_POINT("X_PAIR_BIT");
 	shm_fence();

@@ -465,7 +465,7 @@ void ringbus_node_close(struct ringbus_node *node)
 		node_close_now(node);
 		return;
 	}
-	own_store(&node->close_wanted, 1); /* before what makes calls look for the reason */
+	own_store(&node->close_wanted, 1); /* before what makes calls look for a reason */
 	own_store(&node->live_word, LINK_NOBODY);
 	if (receive_is_ours(node)) {
 		own_store(&node->close_deferred,

@@ -245,8 +245,8 @@ rb_inline int receive_peek(struct ringbus_node *node, struct link_rx *rx, struct
 struct send_route {
 	uint64_t id; /* record_id; SEND_NO_ROUTE: there is none */
 	const struct layout_event *entry;
-	uint64_t word;			     /* of the entry, with which we may emit if it is */
-	uint64_t deliver[LAYOUT_MASK_WORDS]; /* SINGLE or we are a member; as it was read */
+	uint64_t word; /* of the entry; with it we may emit, if we are a member or it is SINGLE */
+	uint64_t deliver[LAYOUT_MASK_WORDS]; /* of the entry, our own bit included */
 	struct link_tx *tx;
 };
 #define SEND_NO_ROUTE UINT64_MAX
@@ -297,9 +297,10 @@ rb_inline const struct layout_event *event_entry(const struct ringbus_node *node
 /* Whether calls on the node are accepted. */
 rb_inline bool node_is_entered(const struct ringbus_node *node)
 {
-	/* relaxed: own word, changed by others only when they take the slot from us */
+	/* live_word before `close_wanted`, see node_refused(). relaxed: own word, changed by others
+	 * only when they take the slot from us */
 	return *(const volatile uint8_t *)node->guard != 0 &&
-	       shm_load_relaxed(&node->bell->slot) == own_load_relaxed(&node->live_word);
+	       own_load(&node->live_word) == shm_load_relaxed(&node->bell->slot);
 }
 
 /* Why they are not. */

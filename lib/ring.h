@@ -144,8 +144,8 @@ rb_inline bool ring_tx_ready(struct ring_tx *tx)
 
 /* How far records without drops can be written with nothing else to look at: room as last
  * seen, to the end of the ring at most; not at all while this end is lost or drops are to be told.
- * After all that changes any of these but the tail. And how far with even less to look at, see
- * ring_tx_is_quick(); after a new part has begun, too. */
+ * After all that changes any of these but the tail within a part of the ring. And how far the quick
+ * path goes, see below. */
 rb_inline void ring_tx_plan(struct ring_tx *tx)
 {
 	uint64_t end = tx->tail + tx->capacity - (tx->tail & (tx->capacity - 1));
@@ -159,9 +159,9 @@ rb_inline void ring_tx_plan(struct ring_tx *tx)
 	tx->quick_end = (int64_t)(any - part) < 0 ? any : part - 8;
 }
 
-/* The same in one look for who writes a record that says nothing but its payload, up to `end`: then
- * any other with this payload can be written at once too, and the one that says nothing ends below
- * the end of its part of the ring. */
+/* Whether a record that says nothing but its payload can be written at once, up to `end`, in the
+ * same part of the ring. So could one with the same payload that says all and is stamped, in this
+ * part or over its end: ring_tx_plan() leaves room for what it is longer. */
 rb_inline bool ring_tx_is_quick(const struct ring_tx *tx, uint64_t end)
 {
 	/* sync RESYNC sender: as in ring_tx_ready(); pairs RESYNC receiver in ring_rx_ask() */
@@ -208,7 +208,7 @@ rb_inline struct shm_word *ring_tx_reserve(struct ring_tx *tx, uint64_t bytes)
 		shm_store_relaxed(ring_tx_word(tx, tx->tail + left), 0);
 		KILL_POINT("X_RING_PAD");
 		/* sync RECORD sender: the 0 at the start of the ring before the padding that leads
-		 * there; pairs RECORD receiver in ring_rx_peek() */
+		 * there; pairs RECORD receiver in ring_rx_header() */
 		shm_store_release(ring_tx_word(tx, tx->tail),
 				  record_word0(tx->tail, left, RECORD_PAD, 0, 0));
 		tx->tail += left;
@@ -237,7 +237,7 @@ rb_inline bool ring_tx_put(struct ring_tx *tx, uint8_t *data, uint64_t mask, uin
 	shm_store_relaxed((void *)(data + (end & mask)), 0);
 	KILL_POINT("X_RING_BODY");
 	/* sync RECORD sender: body and the 0 behind it before the header; pairs RECORD receiver in
-	 * ring_rx_peek() */
+	 * ring_rx_header() */
 	shm_store_release((void *)(data + (at & mask)),
 			  record_word0(at, bytes, kind, rb_align_up(size, 8) - size, flags));
 	KILL_POINT("X_RING_PUBLISHED");
@@ -347,7 +347,8 @@ rb_inline void ring_rx_prefetch(const struct ring_rx *rx)
 /* A look without the record: whether ring_rx_peek() will find more than RING_EMPTY. */
 rb_inline bool ring_rx_has_word(const struct ring_rx *rx)
 {
-	/* relaxed: a look; ring_rx_peek() reads it again with acquire and only then believes it */
+	/* relaxed: a look; whoever takes the record reads it again with acquire and only then
+	 * believes it */
 	return shm_load_relaxed((const void *)(rx->data + (rx->at & (rx->capacity - 1)))) != 0;
 }
 

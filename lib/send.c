@@ -49,7 +49,7 @@ rb_cold void send_meet(struct ringbus_node *node, struct link_tx *tx, uint64_t w
 		 * dispatch_fence_senders() */
 		shm_fetch_and(&node->own->mode, ~(uint64_t)NODE_MODE_UNFENCED);
 		/* sync PAIR sender: fenced before the first record for this owner; pairs PAIR
-		 * receiver in open_new_rings() */
+		 * receiver in receive_open_rings() */
 		shm_fence();
 	}
 }

@@ -2,8 +2,9 @@
  * dispatch.c. Level 4.
  *
  * Most records are such. All else that dispatch.c looks at was read with an earlier record of the
- * stream and stays what it was; that they are still for the same subscription is looked at for each
- * of them, since its handler, or another thread, may end it.
+ * stream and stays what it was, since only dispatch.c changes it and no handler can receive; that
+ * they are still for the same subscription is looked at for each of them, since its handler, or
+ * another thread, may end it.
  */
 #ifndef RINGBUS_STREAM_H
 #define RINGBUS_STREAM_H
@@ -75,8 +76,8 @@ rb_inline bool stream_is_for(const struct ringbus_node *node, const struct strea
 	return own_load(&node->on_contact) == (uint64_t)(uintptr_t)s->target;
 }
 
-/* Takes such records, until there is another one or so many were taken that their positions should
- * go back. True: the batch has ended. */
+/* Takes such records, until there is another one: the first in the next part of the ring is, unless
+ * their sender writes nonsense. False: the batch has ended. */
 rb_inline bool stream_take(struct ringbus_node *node, struct link_rx *rx, unsigned limit,
 			   struct ringbus_message *m, struct drained *d)
 {
@@ -86,7 +87,7 @@ rb_inline bool stream_take(struct ringbus_node *node, struct link_rx *rx, unsign
 
 	if (!ring_record_is_same(d->word, ring->at, capacity - offset) ||
 	    !stream_begin(node, rx, &s))
-		return false;
+		return true;
 	m->kind = s.sub ? RINGBUS_EVENT : RINGBUS_CONTACT;
 	m->event = s.sub ? s.sub->event : NULL;
 	m->sender = (struct ringbus_address){.pid = rx->pid,
@@ -106,11 +107,11 @@ rb_inline bool stream_take(struct ringbus_node *node, struct link_rx *rx, unsign
 		s.handler(m, s.user);
 		ring->at += (uint32_t)d->word;
 		if (!drain_goes_on(node, rx, limit, d))
-			return true;
+			return false;
 		offset = ring->at & (capacity - 1);
 	} while (ring_record_is_same(d->word, ring->at, capacity - offset) &&
-		 rb_likely(ring->at - ring->given < capacity / 4 && stream_is_for(node, &s)));
-	return false;
+		 rb_likely(stream_is_for(node, &s)));
+	return true;
 }
 
 #endif

@@ -20,7 +20,7 @@ static rb_cold void membarrier_is_denied(struct ringbus_node *node)
 static bool sender_is_unfenced(const struct ringbus_node *node, uint32_t slot)
 {
 	/* sync MODE sleeper: modes, after ASLEEP and its fence, before the looks; pairs MODE sender
-	 * in adapt_mode() */
+	 * in send_adapt_mode() */
 	if (!(shm_load_acquire(&node->region->nodes[slot].mode) & NODE_MODE_UNFENCED))
 		return false;
 	/* sync SLOT reader: not the mode of one who is gone, all of whose records are seen then;

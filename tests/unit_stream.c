@@ -98,10 +98,40 @@ static void each_part_of_a_ring_begins_with_a_record_that_says_all(void **state)
 	assert_true(parts > 10);
 }
 
+static void look_at_head(const struct ringbus_message *m, void *user)
+{
+	const struct ring_rx *ring = &m->node->rx[m->sender.slot]->ring;
+	uint64_t *most = user, kept = ring->at - shm_load_relaxed(&ring->rx->head);
+
+	*most = kept > *most ? kept : *most;
+}
+
+/* A handler may take long, and its sender waits for room. */
+static void positions_go_back_in_the_middle_of_a_batch(void **state)
+{
+	struct ringbus_node *a = node_open(), *b = node_open();
+	uint64_t most = 0, quarter, part;
+	struct ringbus_subscribe_options o = {.size = sizeof(o),
+					      .handler = look_at_head,
+					      .user = &most};
+	struct ringbus_event *news = single(a, "news"), *event;
+	static const char block[500];
+
+	ok(ringbus_subscribe(&event, b, "news", &o));
+	for (unsigned i = 0; i < 300; i++)
+		ok(ringbus_emit(news, block, sizeof(block), 0));
+	quarter = a->tx[b->slot]->ring.capacity / 4;
+	part = layout_ring_part(4 * quarter);
+	while (ok(ringbus_poll(b, 0)) > 0) {
+	}
+	assert_in_range(most, quarter - part, quarter + part);
+}
+
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(a_stream_for_the_owner_before_is_passed_over_as_a_whole),
 	BUS_TEST(a_receiver_that_asks_is_answered_in_the_middle_of_a_stream),
 	BUS_TEST(each_part_of_a_ring_begins_with_a_record_that_says_all),
+	BUS_TEST(positions_go_back_in_the_middle_of_a_batch),
 };
 
 HARNESS_MAIN("unit_stream", tests)
