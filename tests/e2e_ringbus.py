@@ -133,7 +133,8 @@ def pattern_joins_an_event_again_after_its_end_and_a_name_does_not(bus):
     child = verb(bus, "following", "subscribe", "a?c", "-C", "3")
     for i in range(3):
         same(bus.start(dissolver, "abc", str(i)).wait(LIMIT), 0)
-    child.said.until("event abc was dissolved", 2)
+        if i < 2:  # an end that is followed at once by a new beginning is not always told
+            child.said.until("event abc was dissolved", i + 1)
     same(output(child), b"0\n1\n2\n")
     child = verb(bus, "subscribed", "subscribe", "abc")
     same(bus.start(dissolver, "abc", "only").wait(LIMIT), 0)
