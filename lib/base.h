@@ -67,7 +67,8 @@ rb_inline void rb_copy_16(unsigned char *to, const unsigned char *from, size_t b
 {
 	if (bytes >= 8) {
 		*(rb_v8 *)to = *(const rb_v8 *)from;
-		*(rb_v8 *)(to + bytes - 8) = *(const rb_v8 *)(from + bytes - 8);
+		if (bytes > 8)
+			*(rb_v8 *)(to + bytes - 8) = *(const rb_v8 *)(from + bytes - 8);
 	} else if (bytes >= 4) {
 		*(rb_v4 *)to = *(const rb_v4 *)from;
 		*(rb_v4 *)(to + bytes - 4) = *(const rb_v4 *)(from + bytes - 4);

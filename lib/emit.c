@@ -32,17 +32,16 @@ rb_inline void count_sent(const struct ringbus_node *node, const struct link_tx 
 			  struct layout_ring_tx *ctl, enum record_kind kind, uint64_t event,
 			  size_t size)
 {
-	shm_count(&ctl->messages, 1);
-	shm_count(&ctl->bytes, size);
+	shm_count_two(&ctl->messages, 1, size);
 	PROBE_PUBLISH(node->slot, tx->slot,
 		      kind == RECORD_EVENT ? (uint32_t)(event >> 48) : RB_PROBE_CONTACT, size);
 	KILL_POINT("X_EMIT_PUBLISHED");
 }
 
-/* Writes and publishes a record that says nothing but its payload, for the last one said the rest.
- * True: ring_tx_part() is to be called before the next one. */
-rb_inline bool write_same(const struct ringbus_node *node, struct link_tx *tx,
-			  enum record_kind kind, uint64_t event, const void *data, size_t size)
+/* Writes and publishes a record, without what the last one said already. True: ring_tx_part() is to
+ * be called before the next one. */
+rb_inline bool write_plain(const struct ringbus_node *node, struct link_tx *tx,
+			   enum record_kind kind, uint64_t event, const void *data, size_t size)
 {
 	/* once: stores to shared memory might change them, for all that the compiler knows */
 	uint8_t *ring = tx->ring.data;
@@ -51,31 +50,21 @@ rb_inline bool write_same(const struct ringbus_node *node, struct link_tx *tx,
 	struct shm_word *w = (void *)(ring + (at & mask));
 	bool parted;
 
-	shm_copy_out(w + 1, data, size);
-	parted = ring_tx_put(&tx->ring, ring, mask, at, RECORD_SAME_BYTES + rb_align_up(size, 8),
-			     size, RECORD_SAME, 0);
+	if (rb_likely(tx->ring.said == ring_said(kind, event))) {
+		shm_copy_out(w + 1, data, size);
+		parted =
+			ring_tx_put(&tx->ring, ring, mask, at,
+				    RECORD_SAME_BYTES + rb_align_up(size, 8), size, RECORD_SAME, 0);
+	} else {
+		tx->ring.said = ring_said(kind, event); /* before a new part may begin */
+		/* relaxed, both: published by the header (RECORD) */
+		shm_store_relaxed(w + 1, tx->generations);
+		shm_store_relaxed(w + 2, event);
+		shm_copy_out(w + 3, data, size);
+		parted = ring_tx_put(&tx->ring, ring, mask, at, ring_record_bytes(size, 0), size,
+				     kind, 0);
+	}
 	count_sent(node, tx, ctl, kind, event, size);
-	return parted;
-}
-
-/* Either that, or what it is first. */
-rb_inline bool write_plain(const struct ringbus_node *node, struct link_tx *tx,
-			   enum record_kind kind, uint64_t event, const void *data, size_t size)
-{
-	uint8_t *ring = tx->ring.data;
-	uint64_t mask = tx->ring.capacity - 1, at = tx->ring.tail;
-	struct shm_word *w = (void *)(ring + (at & mask));
-	bool parted;
-
-	if (rb_likely(tx->ring.said == ring_said(kind, event)))
-		return write_same(node, tx, kind, event, data, size);
-	tx->ring.said = ring_said(kind, event); /* before a new part may begin */
-	/* relaxed, both: published by the header (RECORD) */
-	shm_store_relaxed(w + 1, tx->generations);
-	shm_store_relaxed(w + 2, event);
-	shm_copy_out(w + 3, data, size);
-	parted = ring_tx_put(&tx->ring, ring, mask, at, ring_record_bytes(size, 0), size, kind, 0);
-	count_sent(node, tx, tx->ring.ctl, kind, event, size);
 	return parted;
 }
 
@@ -147,9 +136,17 @@ rb_inline bool is_quick(const struct link_tx *tx, size_t size)
 rb_inline int send_quick(struct ringbus_node *node, struct link_tx *tx, enum record_kind kind,
 			 uint64_t event, const void *data, size_t size)
 {
+	uint64_t bytes = RECORD_SAME_BYTES + rb_align_up(size, 8), at = tx->ring.tail;
+	struct layout_ring_tx *ctl = tx->ring.ctl;
+	struct shm_word *w;
+
 	if (rb_unlikely(tx->ring.said != ring_said(kind, event) || send_stamp_is_due(tx)))
 		return send_ready(node, tx, kind, event, data, size);
-	write_same(node, tx, kind, event, data, size);
+	/* ends in the same part of the ring, so it does not go round */
+	w = ring_tx_word(&tx->ring, at);
+	shm_copy_out(w + 1, data, size);
+	ring_tx_put_at(&tx->ring, w, w + bytes / 8, at, bytes, size, RECORD_SAME, 0);
+	count_sent(node, tx, ctl, kind, event, size);
 	KILL_POINT("X_EMIT_UNWOKEN");
 	shm_light_fence();
 	/* sync BELL waker: a look without a fence is for unfenced senders only (MODE); pairs BELL

@@ -322,13 +322,13 @@ struct layout_ring_tx {
 	struct shm_word start;
 	struct shm_word lost;
 	_Alignas(RB_LINE) struct shm_word
-		drops;		    /* messages not sent to this receiver, ever (lossy) */
-	struct shm_word messages;   /* by the owner named below, like the next four */
-	struct shm_word bytes;	    /* of payload */
+		messages;	    /* by the owner named below, like the next five */
+	struct shm_word bytes;	    /* of payload; shm_count_two() with the one before */
 	struct shm_word high_water; /* most bytes unread, as the sender saw */
 	struct shm_word full;
 	struct shm_word wakes;
 	struct shm_word full_since_ns;
+	struct shm_word drops; /* messages not sent to this receiver, ever (lossy) */
 	struct shm_word owner; /* generation of the sender's slot */
 	_Alignas(RB_LINE) struct shm_word spare2[40];
 	/* Position of the first record in each part of the ring, for tools that look behind the
