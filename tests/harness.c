@@ -9,6 +9,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -150,9 +151,28 @@ void bus_expect_leftovers(void)
 	bus.leftovers = true;
 }
 
-/* A port that nobody uses just now. Another process may take it: who starts a service tries again
- * with another. */
-static unsigned free_port(void)
+/* No other test takes this port from now on, also not while our service is dead. */
+static bool claim_port(unsigned port)
+{
+	static int claim = -1;
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "ringbus-tests-port-%u", port);
+	if (bind(fd, (struct sockaddr *)&name, sizeof(name)) < 0) {
+		close(fd);
+		return false;
+	}
+	if (claim >= 0)
+		close(claim);
+	claim = fd;
+	return true;
+}
+
+/* A port that nobody uses just now. A process that is no test may take it: who starts a service
+ * tries again with another. */
+static unsigned unused_port(void)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET,
 				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -164,6 +184,15 @@ static unsigned free_port(void)
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &bytes), 0);
 	close(fd);
 	return ntohs(address.sin_port);
+}
+
+static unsigned free_port(void)
+{
+	unsigned port = unused_port();
+
+	while (!claim_port(port))
+		port = unused_port();
+	return port;
 }
 
 bool harness_is_parent(void)
