@@ -337,6 +337,7 @@ struct layout_ring_tx {
 	struct shm_word spare3[384];
 };
 _Static_assert(sizeof(struct layout_ring_tx) == RB_PAGE, "layout");
+_Static_assert(offsetof(struct layout_ring_tx, messages) % 16 == 0, "for shm_count_two()");
 
 /* Bytes of a part; small rings have fewer than RING_STARTS. */
 static inline uint64_t layout_ring_part(uint64_t ring_bytes)
