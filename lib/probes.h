@@ -29,6 +29,7 @@
 #ifndef RINGBUS_PROBES_H
 #define RINGBUS_PROBES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define RB_PROBE_CONTACT UINT32_MAX
@@ -46,11 +47,12 @@ enum probe_drop {
 #define RB_PROBE4(name, a, b, c, d) STAP_PROBE4(ringbus, name, a, b, c, d)
 #define RB_PROBE5(name, a, b, c, d, e) STAP_PROBE5(ringbus, name, a, b, c, d, e)
 #else
-/* The arguments are used, so that no variable is unused without the header, and cost nothing. */
-#define RB_PROBE2(name, a, b) ((void)sizeof((a) + (b)))
-#define RB_PROBE3(name, a, b, c) ((void)sizeof((a) + (b) + (c)))
-#define RB_PROBE4(name, a, b, c, d) ((void)sizeof((a) + (b) + (c) + (d)))
-#define RB_PROBE5(name, a, b, c, d, e) ((void)sizeof((a) + (b) + (c) + (d) + (e)))
+/* The arguments are used, so that no variable or function is unused without the header, and cost
+ * nothing. */
+#define RB_PROBE2(name, a, b) ((void)(false ? (a) + (b) : 0))
+#define RB_PROBE3(name, a, b, c) ((void)(false ? (a) + (b) + (c) : 0))
+#define RB_PROBE4(name, a, b, c, d) ((void)(false ? (a) + (b) + (c) + (d) : 0))
+#define RB_PROBE5(name, a, b, c, d, e) ((void)(false ? (a) + (b) + (c) + (d) + (e) : 0))
 #endif
 
 #define PROBE_JOIN(port, slot, generation) RB_PROBE3(join, port, slot, generation)
