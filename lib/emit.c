@@ -122,13 +122,13 @@ static rb_noinline int send_rest(struct ringbus_node *node, struct link_tx *tx, 
 	return r;
 }
 
-/* Whether send_quick() can send so many bytes. */
+/* Whether send_quick() can send so many bytes. Not rounded up to words, but as if it had been, so
+ * that it may say no for the last of them: who sends rounds up itself, and need not keep that. */
 rb_inline bool is_quick(const struct link_tx *tx, size_t size)
 {
 	/* sync SLOT reader: as in is_ready(); pairs SLOT writer in control_grant() */
 	return rb_likely(shm_load_acquire(&tx->bell->slot) == tx->word &&
-			 ring_tx_is_quick(&tx->ring, tx->ring.tail + RECORD_SAME_BYTES +
-							     rb_align_up(size, 8)));
+			 ring_tx_is_quick(&tx->ring, tx->ring.tail + RECORD_SAME_BYTES + 7 + size));
 }
 
 /* Sends them. Returns how many subscribers that are. Up to RB_COPY_INLINE_MAX it makes no call but
@@ -136,8 +136,7 @@ rb_inline bool is_quick(const struct link_tx *tx, size_t size)
 rb_inline int send_quick(struct ringbus_node *node, struct link_tx *tx, enum record_kind kind,
 			 uint64_t event, const void *data, size_t size)
 {
-	uint64_t bytes = RECORD_SAME_BYTES + rb_align_up(size, 8), at = tx->ring.tail;
-	struct layout_ring_tx *ctl = tx->ring.ctl;
+	uint64_t at = tx->ring.tail, words;
 	struct shm_word *w;
 
 	if (rb_unlikely(tx->ring.said != ring_said(kind, event) || send_stamp_is_due(tx)))
@@ -145,8 +144,10 @@ rb_inline int send_quick(struct ringbus_node *node, struct link_tx *tx, enum rec
 	/* ends in the same part of the ring, so it does not go round */
 	w = ring_tx_word(&tx->ring, at);
 	shm_copy_out(w + 1, data, size);
-	ring_tx_put_at(&tx->ring, w, w + bytes / 8, at, bytes, size, RECORD_SAME, 0);
-	count_sent(node, tx, ctl, kind, event, size);
+	words = rb_align_up(size, 8);
+	ring_tx_put_at(&tx->ring, w, w + 1 + words / 8, at + RECORD_SAME_BYTES + words,
+		       record_word0(at, RECORD_SAME_BYTES + words, RECORD_SAME, words - size, 0));
+	count_sent(node, tx, tx->ring.ctl, kind, event, size);
 	KILL_POINT("X_EMIT_UNWOKEN");
 	shm_light_fence();
 	/* sync BELL waker: a look without a fence is for unfenced senders only (MODE); pairs BELL

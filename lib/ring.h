@@ -225,31 +225,31 @@ rb_inline void ring_tx_store_hint(struct ring_tx *tx)
 	tx->hinted = tx->tail;
 }
 
-/* Publishes the record at `at`, which was filled with `size` bytes of payload or descriptor. w: its
- * header; next: that of the one after it. */
+/* Publishes a record that ends at `end` and was filled otherwise. w: its header, to be `word`;
+ * next: that of the one after it. */
 rb_inline void ring_tx_put_at(struct ring_tx *tx, struct shm_word *w, struct shm_word *next,
-			      uint64_t at, uint64_t bytes, uint64_t size, enum record_kind kind,
-			      uint64_t flags)
+			      uint64_t end, uint64_t word)
 {
 	/* relaxed: published by the header before it (RECORD) */
 	shm_store_relaxed(next, 0);
 	KILL_POINT("X_RING_BODY");
 	/* sync RECORD sender: body and the 0 behind it before the header; pairs RECORD receiver in
 	 * ring_rx_header() */
-	shm_store_release(w, record_word0(at, bytes, kind, rb_align_up(size, 8) - size, flags));
+	shm_store_release(w, word);
 	KILL_POINT("X_RING_PUBLISHED");
-	tx->tail = at + bytes;
+	tx->tail = end;
 }
 
-/* The same anywhere in the ring. data, mask (capacity - 1), at: of the ring, loaded once by the
- * caller. True: ring_tx_part() is to be called before the next record. */
+/* The same anywhere in the ring, with `size` bytes of payload or descriptor. data, mask (capacity -
+ * 1), at: of the ring, loaded once by the caller. True: ring_tx_part() is to be called before the
+ * next record. */
 rb_inline bool ring_tx_put(struct ring_tx *tx, uint8_t *data, uint64_t mask, uint64_t at,
 			   uint64_t bytes, uint64_t size, enum record_kind kind, uint64_t flags)
 {
 	uint64_t end = at + bytes;
 
-	ring_tx_put_at(tx, (void *)(data + (at & mask)), (void *)(data + (end & mask)), at, bytes,
-		       size, kind, flags);
+	ring_tx_put_at(tx, (void *)(data + (at & mask)), (void *)(data + (end & mask)), end,
+		       record_word0(at, bytes, kind, rb_align_up(size, 8) - size, flags));
 	return (at ^ end) >> tx->part_shift != 0;
 }
 
