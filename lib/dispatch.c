@@ -329,15 +329,17 @@ static rb_noinline unsigned stream_is_dry(struct ringbus_node *node, unsigned li
 
 /* Whoever polls in a loop spends its time between two looks with the rest of a turn. While messages
  * keep coming a turn that found nothing looks on for a moment at what is likely to bring the next
- * one, and takes it without another turn; pausing, for its sender may be on the other half of this
- * core. */
-#define LOOK_ON_LOOKS 8u
+ * one, and takes it without another turn. It pauses now and then, for its sender may be on the
+ * other half of this core, but not after each look: a pause is up to 140 cycles, a third of a round
+ * trip. */
+#define LOOK_ON_LOOKS 64u /* with their pauses a microsecond at most, as long as a round trip */
+#define LOOK_ON_PAUSE 4u  /* rounds from one pause to the next */
 #define LOOK_ON_RINGS 4u
 #define LOOK_ON_TURNS 1024u /* empty turns until nothing is expected any more */
 
 static rb_noinline unsigned look_on(struct ringbus_node *node, unsigned limit)
 {
-	for (unsigned round = 0; round < LOOK_ON_LOOKS / node->hot; round++)
+	for (unsigned round = 1; round <= LOOK_ON_LOOKS / node->hot; round++) {
 		for (uint32_t i = 0; i < node->hot; i++) {
 			struct link_rx *rx = node->rx[node->order[i]];
 
@@ -346,8 +348,10 @@ static rb_noinline unsigned look_on(struct ringbus_node *node, unsigned limit)
 				return limit ? drain(node, rx, (unsigned)rb_min(BATCH, limit)) : 0;
 			}
 			ring_rx_prefetch(&rx->ring);
-			cpu_pause();
 		}
+		if (round % LOOK_ON_PAUSE == 0)
+			cpu_pause();
+	}
 	return 0;
 }
 
