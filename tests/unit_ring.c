@@ -63,6 +63,59 @@ static void a_record_does_not_cross_the_end_and_padding_reaches_it(void **state)
 	assert_int_equal(valid(3080, RECORD_PAD, 0, 0), 0);
 }
 
+static uint64_t next_random(uint64_t *seed)
+{
+	*seed = *seed * 6364136223846793005u + 1442695040888963407u;
+	return *seed >> 16;
+}
+
+/* The common ways to read a record have each a rule of their own, and there is that for all. */
+static void every_way_to_read_a_record_finds_the_same_ones_valid(void **state)
+{
+	static _Alignas(RB_PAGE) uint8_t data[CAPACITY];
+	struct layout_ring_tx ctl = {0};
+	struct layout_ring_rx own = {0};
+	uint64_t seed = 1;
+	unsigned found = 0;
+
+	for (unsigned n = 0; n < 2000000; n++) {
+		uint64_t dice = next_random(&seed), more = next_random(&seed);
+		uint64_t at = (more >> 8 & 3 ? dice : CAPACITY - (dice & 127)) & ~7ull;
+		uint64_t offset = at & (CAPACITY - 1), left = CAPACITY - offset;
+		uint64_t bytes[] = {dice >> 20 & 0x78, left, left + 8, dice >> 20 & 0x7fffffff};
+		uint64_t flags = (more & 6 ? 0 : RECORD_DROPS) | (more & 24 ? 0 : RECORD_STAMPED);
+		uint64_t word =
+			record_word0(at, bytes[more >> 20 & 3], (enum record_kind)(more >> 30 & 7),
+				     more & 1 ? dice >> 50 & 7 : 0, flags);
+		struct ring_rx rx = {.ctl = &ctl, .data = data, .rx = &own, .capacity = CAPACITY};
+		struct ring_record rec = {0};
+		unsigned kind;
+		uint64_t right;
+
+		if ((more >> 40 & 7) == 0)
+			word ^= 1ull << (more >> 50 & 63);
+		right = ring_record_valid(word, at, CAPACITY);
+		kind = word >> 32 & 7;
+		if (word == 0 || kind == RECORD_PAD)
+			continue;
+		rx.at = at;
+		assert_int_equal(ring_rx_read(&rx, &rec, word), right ? RING_RECORD : RING_SPOILED);
+		/* of those without payload the common ways know nothing */
+		if (ring_record_is_same(word, at, left))
+			assert_true(right && kind == RECORD_SAME &&
+				    ring_same_size(word) == rec.size);
+		else
+			assert_true(!right || kind != RECORD_SAME || rec.size == 0);
+		found += right != 0;
+		if (!right)
+			continue;
+		/* all up to the unused bytes is payload, or descriptor */
+		assert_int_equal(rec.bytes, right);
+		assert_int_equal(rec.payload + rec.size - data, offset + right - (word >> 36 & 7));
+	}
+	assert_true(found > 20000);
+}
+
 /* ---- a stranger asks ---- */
 
 static struct {
@@ -162,6 +215,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(a_record_has_a_kind_and_what_belongs_to_it),
 	cmocka_unit_test(a_record_is_as_long_as_it_says),
 	cmocka_unit_test(a_record_does_not_cross_the_end_and_padding_reaches_it),
+	cmocka_unit_test(every_way_to_read_a_record_finds_the_same_ones_valid),
 	cmocka_unit_test(a_question_of_a_stranger_is_found_at_rest),
 	cmocka_unit_test(so_is_one_while_the_answer_is_waited_for),
 	cmocka_unit_test(an_answer_with_another_position_does_not_count),
