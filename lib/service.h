@@ -52,11 +52,12 @@ struct ringbus_service {
 	struct region *region;
 	unsigned port;
 	uint64_t linger_ns;
-	uint64_t empty_ns; /* since when the bus is empty; 0: it is not */
-	uint64_t scan_ns;  /* of the next look at all slots */
-	uint64_t tidy_ns;  /* of the next try to free slots; UINT64_MAX: none is to be freed */
-	uint64_t held_ns;  /* until then nobody waits for the control lock: it was not to be had */
-	bool ended;	   /* its files are unlinked, by us or by others */
+	uint64_t empty_ns;   /* since when the bus is empty; 0: it is not */
+	uint64_t scan_ns;    /* of the next look at all slots */
+	uint64_t refusal_ns; /* until then no refusal is told of */
+	uint64_t tidy_ns;    /* of the next try to free slots; UINT64_MAX: none is to be freed */
+	uint64_t held_ns; /* until then nobody waits for the control lock: it was not to be had */
+	bool ended;	  /* its files are unlinked, by us or by others */
 	int election_fd;
 	int epoll_fd;
 	int stop_fd;

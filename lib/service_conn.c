@@ -79,6 +79,31 @@ static void conn_open(struct ringbus_service *s, int fd)
 	close(fd);
 }
 
+#define REFUSAL_TOLD_NS RB_SECOND
+
+/* No descriptor is left: hangs up on who waits, with the one kept for this, or the listener would
+ * stay readable for ever. The kernel says that none is left also when nobody waits. It is told of
+ * once a second: whoever connects must not fill the log, nor a pipe that nobody reads. False:
+ * nobody was there. */
+static bool conn_turn_away(struct ringbus_service *s)
+{
+	int fd;
+
+	if (s->reserve_fd >= 0)
+		close(s->reserve_fd);
+	fd = port_accept(s->listen_fd);
+	if (fd >= 0)
+		close(fd);
+	s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	if (rb_now_ns() >= s->refusal_ns) {
+		s->refusal_ns = rb_deadline_ns(REFUSAL_TOLD_NS);
+		rb_log(4, "out of descriptors; a connection was refused (raise ulimit -n)");
+	}
+	return true;
+}
+
 void conn_accept(struct ringbus_service *s)
 {
 	for (int i = 0; i < CONN_ACCEPTS; i++) {
@@ -86,20 +111,10 @@ void conn_accept(struct ringbus_service *s)
 
 		if (fd == -EAGAIN)
 			return;
-		if (fd == -EMFILE && s->reserve_fd >= 0) {
-			/* Refuse it with the descriptor kept for this, or the listener would stay
-			 * readable for ever. */
-			close(s->reserve_fd);
-			fd = port_accept(s->listen_fd);
-			if (fd >= 0)
-				close(fd);
-			s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-			rb_log(4, "out of descriptors; a connection was refused (raise ulimit -n)");
-			continue;
-		}
 		if (fd == -EMFILE) {
-			s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-			return;
+			if (!conn_turn_away(s))
+				return;
+			continue;
 		}
 		if (fd >= 0)
 			conn_open(s, fd);
