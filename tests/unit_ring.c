@@ -86,14 +86,14 @@ static void every_way_to_read_a_record_finds_the_same_ones_valid(void **state)
 		uint64_t flags = (more & 6 ? 0 : RECORD_DROPS) | (more & 24 ? 0 : RECORD_STAMPED);
 		uint64_t word =
 			record_word0(at, bytes[more >> 20 & 3], (enum record_kind)(more >> 30 & 7),
-				     more & 1 ? dice >> 50 & 7 : 0, flags);
+				     more & 1 ? dice & 7 : 0, flags);
 		struct ring_rx rx = {.ctl = &ctl, .data = data, .rx = &own, .capacity = CAPACITY};
 		struct ring_record rec = {0};
 		unsigned kind;
 		uint64_t right;
 
-		if ((more >> 40 & 7) == 0)
-			word ^= 1ull << (more >> 50 & 63);
+		if ((more >> 36 & 7) == 0)
+			word ^= 1ull << (more >> 40 & 63);
 		right = ring_record_valid(word, at, CAPACITY);
 		kind = word >> 32 & 7;
 		if (word == 0 || kind == RECORD_PAD)
