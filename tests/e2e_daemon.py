@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """ringbusd as a service manager runs it: handed a socket, asked for notifications, short of descriptors."""
 
+import fcntl
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -177,6 +179,28 @@ def a_service_out_of_descriptors_refuses_and_goes_on(bus):
     assert said.count(b"out of descriptors") < 20, said
 
 
+@bare
+def a_log_that_nobody_reads_holds_nobody_up(bus):
+    reader, writer = os.pipe()
+    os.write(writer, b"-" * fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096))  # full
+    child = bus.start("ringbusd", "--verbose", stderr=writer)
+    os.close(writer)
+    bus.until_served()
+    for _ in range(3):  # the service has a line for each of them
+        sent = bus.run("ringbus", "emit", "event", "message")
+        same(sent.returncode, 0, sent.stderr)
+    same(set(os.read(reader, 1 << 20)), {ord("-")})
+    sent = bus.run("ringbus", "emit", "event", "the last")
+    same(sent.returncode, 0, sent.stderr)
+    child.terminate()
+    same(child.wait(60), 0)
+    said = b""
+    while part := os.read(reader, 1 << 20):
+        said += part
+    os.close(reader)
+    assert re.match(rb"ringbusd: [0-9]+ lines left out, for nobody read these\nringbusd: slot", said), said
+
+
 TESTS = [
     a_socket_that_is_handed_over_is_served,
     the_port_of_the_socket_wins_over_the_environment,
@@ -186,6 +210,7 @@ TESTS = [
     the_watchdog_of_the_service_manager_is_fed,
     a_service_manager_that_is_gone_is_no_failure,
     a_service_out_of_descriptors_refuses_and_goes_on,
+    a_log_that_nobody_reads_holds_nobody_up,
 ]
 
 if __name__ == "__main__":

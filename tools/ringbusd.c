@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,15 +28,36 @@ static int log_level = 5;
 
 /* ---- log ---- */
 
-static void say(int level, const char *text, void *user)
+static void say_line(int level, const char *text)
 {
-	(void)user;
-	if (level > log_level)
-		return;
 	if (journal)
 		fprintf(stderr, "<%d>ringbusd: %s\n", level, text);
 	else
 		fprintf(stderr, "ringbusd: %s\n", text);
+}
+
+/* A pipe that nobody reads gets full, and the bus must not wait for that: lines for which there is
+ * no room are left out, and told of by the next one for which there is. A pipe with room takes a
+ * page without waiting. */
+static void say(int level, const char *text, void *user)
+{
+	static unsigned long left_out;
+	struct pollfd log = {.fd = STDERR_FILENO, .events = POLLOUT};
+	char told[64];
+
+	(void)user;
+	if (level > log_level)
+		return;
+	if (poll(&log, 1, 0) == 0) {
+		left_out++;
+		return;
+	}
+	if (left_out > 0) {
+		snprintf(told, sizeof(told), "%lu lines left out, for nobody read these", left_out);
+		left_out = 0;
+		say_line(4, told);
+	}
+	say_line(level, text);
 }
 
 /* Whether stderr is the journal's stream: JOURNAL_STREAM names its device and inode. */
