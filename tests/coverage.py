@@ -6,9 +6,9 @@
 
 BUILD was made with -Db_coverage=true and its tests have run. The sources are built several times (library, with hooks,
 for killat): a line counts if one of them ran it, and of its branches those of the build that took most. --rest: a file
-for what was never run; --least: percentages that fail if not reached; --most: so many lines of lib/ may be unrun
-without a reason. unrun.txt gives the reasons: "why: TEXT", then "FILE: LINE OF CODE" for each line that it holds for.
---reasons looks only whether all those lines are still there. The last line is "N passed, N failed, N skipped".
+for what was never run or taken; --least: percentages that fail if not reached; --most: so many lines of lib/ may be
+unrun without a reason. unrun.txt gives the reasons: "why: TEXT", then "FILE: LINE OF CODE" for each line that it holds
+for. --reasons looks only whether all those lines are still there. The last line is "N passed, N failed, N skipped".
 """
 import argparse
 import collections
@@ -113,7 +113,12 @@ def unrun(name, lines, why):
         known[why.get((name, text[n - 1]))].append(n)
     said = [f"    never run: {ranges(numbers)}" + (f": {reason}" if reason else "")
             for reason, numbers in sorted(known.items(), key=lambda pair: pair[1])]
-    return said or ["    never run: none"], len(known[None])
+    said = said or ["    never run: none"]
+    half = [f"{n} ({ways - taken} of {ways})"
+            for n, (runs, taken, ways) in sorted(lines.items()) if runs and taken < ways]
+    if half:
+        said.append(f"    ways never taken from lines that were run: {', '.join(half)}")
+    return said, len(known[None])
 
 
 def main():
