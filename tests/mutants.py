@@ -79,6 +79,23 @@ def mutate(text, mutant):
     return text[:begin + at.start()] + mutant.get("new", "") + text[begin + at.end():]
 
 
+def check(mutant):
+    """None, or why it cannot be tried: its text is not there, or it is no C."""
+    path = os.path.join(ROOT, mutant["file"])
+    try:
+        with open(path, encoding="utf-8") as f:
+            text = mutate(f.read(), mutant)
+    except (Problem, OSError) as problem:
+        return str(problem)
+    done = subprocess.run(os.environ.get("CC", "cc").split() + [
+        "-fsyntax-only", "-w", "-std=gnu11", "-D_GNU_SOURCE", "-DRINGBUS_HOOKS", '-DRINGBUS_BINDIR=""',
+        "-iquote", os.path.dirname(path), "-I", os.path.join(ROOT, "lib"), "-I", os.path.join(ROOT, "include"),
+        "-x", "c", "-"], input=text, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    return f"is no C: {done.stderr.partition('error: ')[2].partition(chr(10))[0]}"
+
+
 def git(*arguments):
     try:
         done = subprocess.run(["git", "-C", ROOT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -193,7 +210,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=1, help="builds and runs at a time (1)")
     parser.add_argument("--changed", action="store_true", help="a few, of changed files if there are any")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no mutant after so long")
-    parser.add_argument("--list", action="store_true", help="names only, after a check that each text is found")
+    parser.add_argument("--list", action="store_true", help="names only, after a check that each can be tried")
     options = parser.parse_args()
     mutants = read_list(os.path.join(ROOT, "tests", "mutants.txt"))
     if options.only:
@@ -203,11 +220,10 @@ def main():
     if options.changed:
         mutants = choose_changed(mutants)
     broken = 0
-    for mutant in mutants:
-        try:
-            with open(os.path.join(ROOT, mutant["file"]), encoding="utf-8") as f:
-                mutate(f.read(), mutant)
-        except (Problem, OSError) as problem:
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        problems = list(pool.map(check, mutants))
+    for mutant, problem in zip(mutants, problems):
+        if problem:
             print(f"BROKEN    {mutant['name']}: {problem}")
             broken += 1
         if options.list:
