@@ -204,13 +204,24 @@ static int send_many(struct ringbus_node *node, uint64_t id, const uint64_t *mas
 	return count;
 }
 
+/* In a word of the mask, since the route was found. */
+rb_inline uint64_t mask_changes(const struct layout_event *entry, const struct send_route *route,
+				uint32_t w)
+{
+	/* sync EVENT emitter: bit before the subscriber's handler is needed; pairs EVENT holder in
+	 * bit_set() */
+	return shm_load_acquire(&entry->deliver[w]) ^ route->deliver[w];
+}
+
+_Static_assert(LAYOUT_MASK_WORDS == 4, "as many as route_is_quick() looks at");
+
 /* Whether all that led to a route is what it was, and send_quick() can send so many bytes there.
  * wide: the masks of this bus have more than one word. */
 rb_inline bool route_is_quick(const struct ringbus_node *node, const struct send_route *route,
 			      uint64_t id, size_t size, bool wide)
 {
 	const struct layout_event *entry = route->entry;
-	uint64_t word;
+	uint64_t word, changed;
 
 	if (rb_unlikely(id != route->id))
 		return false;
@@ -219,12 +230,11 @@ rb_inline bool route_is_quick(const struct ringbus_node *node, const struct send
 	if (rb_unlikely(word != route->word ||
 			(event_mode(word) != 0 && !send_is_member(node, entry))))
 		return false;
-	for (uint32_t w = 0; w < (wide ? LAYOUT_MASK_WORDS : 1); w++)
-		/* sync EVENT emitter: bit before the subscriber's handler is needed; pairs EVENT
-		 * holder in bit_set() */
-		if (rb_unlikely(shm_load_acquire(&entry->deliver[w]) != route->deliver[w]))
-			return false;
-	return is_quick(route->tx, size);
+	changed = mask_changes(entry, route, 0);
+	if (wide)
+		changed |= mask_changes(entry, route, 1) | mask_changes(entry, route, 2) |
+			   mask_changes(entry, route, 3);
+	return rb_likely(changed == 0) && is_quick(route->tx, size);
 }
 
 /* Emits by the words of the event's entry, and keeps the route if it is one. */
@@ -282,8 +292,7 @@ static rb_noinline int emit_anew(struct ringbus_event *e, const void *data, size
 	return r != NOT_COMMON ? r : emit_general(e, data, size, timeout_ns);
 }
 
-/* As ringbus_emit(), also where other threads send too, masks have several words, or the payload is
- * large. */
+/* As emit_alone(), also where other threads send too or the payload is large. */
 static rb_noinline int emit_entered(struct ringbus_event *e, const void *data, size_t size,
 				    uint64_t timeout_ns)
 {
@@ -315,12 +324,39 @@ static rb_noinline int emit_unusual(struct ringbus_event *e, const void *data, s
 					  : emit_entered(e, data, size, timeout_ns);
 }
 
-/* Every call is the last act: see send_quick(). */
-int ringbus_emit(struct ringbus_event *event, const void *data, size_t size, uint64_t timeout_ns)
+/* By the one sending thread of a node, of what is small. Every call is the last act: see
+ * send_quick(). */
+rb_inline int emit_alone(struct ringbus_event *event, const void *data, size_t size,
+			 uint64_t timeout_ns, bool wide)
 {
-	struct ringbus_node *node;
+	struct ringbus_node *node = event->node;
 	uint64_t id;
 	int r;
+
+	if (size > RB_COPY_INLINE_MAX)
+		__builtin_unreachable(); /* so that the copy is no call, and this needs no stack */
+	if (!send_enter_alone(node))
+		return send_two_threads();
+	id = own_load(&event->record_id);
+	if (rb_unlikely(!route_is_quick(node, &event->route, id, size, wide))) {
+		send_leave_alone(node);
+		return emit_anew(event, data, size, timeout_ns);
+	}
+	r = send_quick(node, event->route.tx, RECORD_EVENT, id, data, size);
+	send_leave_alone(node);
+	return r;
+}
+
+/* The same where masks have several words. */
+static rb_noinline int emit_wide(struct ringbus_event *event, const void *data, size_t size,
+				 uint64_t timeout_ns)
+{
+	return emit_alone(event, data, size, timeout_ns, true);
+}
+
+int ringbus_emit(struct ringbus_event *event, const void *data, size_t size, uint64_t timeout_ns)
+{
+	const struct ringbus_node *node;
 
 	if (rb_unlikely(!event || !data || size > RB_COPY_INLINE_MAX))
 		return emit_unusual(event, data, size, timeout_ns);
@@ -328,17 +364,9 @@ int ringbus_emit(struct ringbus_event *event, const void *data, size_t size, uin
 	if (rb_unlikely(!node_is_entered(node)))
 		return emit_unusual(event, data, size, timeout_ns);
 	if (rb_unlikely(!node->sends_alone))
-		return emit_entered(event, data, size, timeout_ns);
-	if (!send_enter_alone(node))
-		return send_two_threads();
-	id = own_load(&event->record_id);
-	if (rb_unlikely(!route_is_quick(node, &event->route, id, size, false))) {
-		send_leave_alone(node);
-		return emit_anew(event, data, size, timeout_ns);
-	}
-	r = send_quick(node, event->route.tx, RECORD_EVENT, id, data, size);
-	send_leave_alone(node);
-	return r;
+		return node->single_sender ? emit_wide(event, data, size, timeout_ns)
+					   : emit_entered(event, data, size, timeout_ns);
+	return emit_alone(event, data, size, timeout_ns, false);
 }
 
 /* Where an address leads to, if we know its owner. */
