@@ -180,6 +180,29 @@ rb_inline void shm_fence(void)
 #endif
 }
 
+/* The same after one of the RMW operations above: stores up to that one are visible before loads
+ * after this are done. A locked instruction of x86 is a fence itself. */
+rb_inline void shm_fence_after_rmw(void)
+{
+#if defined(__x86_64__) && !defined(RINGBUS_HOOKS) && !defined(SHM_TSAN)
+	shm_light_fence();
+#else
+	shm_fence();
+#endif
+}
+
+/* Asks for the line of a word that is about to be changed. A load would bring it to be read only,
+ * and the change would ask for it once more. */
+rb_inline void shm_prefetch_write(const struct shm_word *w)
+{
+#if defined(__x86_64__)
+	/* by name: compilers know it for later processors only; on older ones it does nothing */
+	__asm__ volatile("prefetchw %0" : : "m"(*w));
+#else
+	__builtin_prefetch(w, 1);
+#endif
+}
+
 /* Copies payload bytes out of, or into, shared memory. */
 rb_inline void shm_copy_in(void *to, const void *shared, size_t bytes)
 {

@@ -60,10 +60,11 @@ void signal_turn(struct ringbus_node *node)
 static int send_signal(struct ringbus_node *node, uint32_t slot, uint32_t generation)
 {
 	struct layout_bell *bell = &node->region->bells[slot];
-	/* sync SIGNAL sender: generation and count; pairs SIGNAL owner in signal_take() */
-	uint64_t word = shm_load_acquire(&bell->signal);
-	uint64_t last;
+	uint64_t word, last;
 
+	shm_prefetch_write(&bell->signal);
+	/* sync SIGNAL sender: generation and count; pairs SIGNAL owner in signal_take() */
+	word = shm_load_acquire(&bell->signal);
 	/* Each failed CAS means that another signal got in. Nobody among the honest loses so often
 	 * in a row. */
 	for (unsigned tries = 0;; tries++) {
@@ -83,8 +84,9 @@ static int send_signal(struct ringbus_node *node, uint32_t slot, uint32_t genera
 	}
 	KILL_POINT("X_SIGNAL_COUNTED");
 	/* sync BELL waker: the count before the look at the inbox; pairs BELL sleeper in
-	 * doorbell_prepare() */
-	shm_fence();
+	 * doorbell_prepare(). Saturated: it stood there before our load of it, so that loads in
+	 * order are enough. */
+	shm_fence_after_rmw();
 	last = own_load_relaxed(&node->signal_last[slot]);
 	doorbell_ring(&bell->inbox, &last);
 	own_store(&node->signal_last[slot], last);
@@ -126,10 +128,9 @@ int ringbus_signal(struct ringbus_node *node, uint32_t pid)
 /* Sleeps in the inbox, as no other thread does, for as long as nothing comes: whoever signals
  * fences and then looks at the inbox (BELL). The safety wake is the receiver's, whom we stand for.
  */
-static void sleep_for_signal(struct ringbus_node *node, uint64_t asked, uint64_t deadline_ns)
+static void sleep_for_signal(struct ringbus_node *node, uint64_t asked, uint64_t left)
 {
 	uint64_t prepared = doorbell_prepare(&node->bell->inbox);
-	uint64_t left = rb_left_ns(deadline_ns);
 	uint64_t bound = node->no_safety_wake ? left : rb_min(left, node->safety_ns);
 	bool fenced = !node->fdwatch || fdwatch_look(node);
 	int r = 0;
@@ -195,12 +196,12 @@ void signal_receiver_ends(struct ringbus_node *node)
 
 /* In the place of whoever receives. asked: as before that was taken. True: it was asked to leave.
  */
-static bool sleep_as_receiver(struct ringbus_node *node, uint64_t asked, uint64_t deadline_ns)
+static bool sleep_as_receiver(struct ringbus_node *node, uint64_t asked, uint64_t left)
 {
 	own_store(&node->receiver, receive_thread());
 	if (node->fdwatch)
 		fdwatch_busy(node);
-	sleep_for_signal(node, asked, deadline_ns);
+	sleep_for_signal(node, asked, left);
 	receive_end(node);
 	return own_load(&node->signal_asked) != asked;
 }
@@ -217,30 +218,32 @@ static void stay_away(struct ringbus_node *node, uint64_t deadline_ns)
 
 int ringbus_signal_wait(struct ringbus_node *node, uint64_t *count, uint64_t timeout_ns)
 {
-	uint64_t deadline = rb_deadline_ns(timeout_ns);
+	uint64_t left = timeout_ns, deadline = rb_deadline_ns(timeout_ns);
 	int r = node_enter(node);
 	uint64_t n = 0;
 
 	if (r < 0)
 		return r;
 	own_add(&node->signal_waiters, 1);
-	for (;;) {
+	for (bool again = false;; again = true) {
 		uint64_t turn = own_load(&node->signal_turn), asked = own_load(&node->signal_asked);
 
 		n = signal_take(node);
-		if (n > 0 || rb_left_ns(deadline) == 0)
+		if (n == 0 && again)
+			left = rb_left_ns(deadline);
+		if (n > 0 || left == 0)
 			break;
 		if (own_load(&node->interrupted)) {
 			r = -EINTR;
 			break;
 		}
 		if (own_cas(&node->receiving, 0, RECEIVING_SIGNALS)) {
-			if (sleep_as_receiver(node, asked, deadline))
+			if (sleep_as_receiver(node, asked, left))
 				stay_away(node, deadline);
 		} else if (receive_is_ours(node)) {
 			break; /* from within a handler: never sleeps */
 		} else {
-			sleep_for_turn(node, turn, rb_min(rb_left_ns(deadline), RECEIVER_SLICE_NS));
+			sleep_for_turn(node, turn, rb_min(left, RECEIVER_SLICE_NS));
 		}
 		if (own_load(&node->close_wanted) || guard_condemned(node->region))
 			break;
