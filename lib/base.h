@@ -113,26 +113,35 @@ static inline uint64_t rb_now_ns(void)
 	return (uint64_t)ts.tv_sec * RB_SECOND + (uint64_t)ts.tv_nsec;
 }
 
-/* Deadline of a relative timeout; saturates, so RINGBUS_FOREVER stays for ever. */
-static inline uint64_t rb_deadline_ns(uint64_t timeout_ns)
+/* Deadline of a relative timeout that begins at `now`; saturates, so RINGBUS_FOREVER stays for
+ * ever. */
+static inline uint64_t rb_deadline_from(uint64_t now, uint64_t timeout_ns)
 {
-	uint64_t now;
-
-	if (timeout_ns == 0)
-		return 0;
-	now = rb_now_ns();
 	return timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
 }
 
-/* Time left to a deadline; UINT64_MAX stays for ever, 0 once it has passed. */
+/* The same beginning now; 0 stays 0. */
+static inline uint64_t rb_deadline_ns(uint64_t timeout_ns)
+{
+	if (timeout_ns == 0 || timeout_ns == UINT64_MAX)
+		return timeout_ns;
+	return rb_deadline_from(rb_now_ns(), timeout_ns);
+}
+
+/* Time left at `now` to a deadline; UINT64_MAX stays for ever, 0 once it has passed. */
+static inline uint64_t rb_left_from(uint64_t now, uint64_t deadline_ns)
+{
+	if (deadline_ns == UINT64_MAX)
+		return deadline_ns;
+	return now >= deadline_ns ? 0 : deadline_ns - now;
+}
+
+/* The same now. */
 static inline uint64_t rb_left_ns(uint64_t deadline_ns)
 {
-	uint64_t now;
-
 	if (deadline_ns == UINT64_MAX || deadline_ns == 0)
 		return deadline_ns;
-	now = rb_now_ns();
-	return now >= deadline_ns ? 0 : deadline_ns - now;
+	return rb_left_from(rb_now_ns(), deadline_ns);
 }
 
 /* Locks by a deadline (rb_deadline_ns(); 0 tries once). False: not in time. */

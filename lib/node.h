@@ -133,6 +133,8 @@ struct ringbus_node {
 	uint32_t fan;	 /* receivers of the last chunk, and which */
 	uint64_t targets[LAYOUT_MASK_WORDS];
 	uint32_t pace_misses, pace_skips;
+	uint32_t shots;			     /* of pooled payloads, */
+	uint64_t shot_received;		     /* and messages received when we last looked at one */
 	uint64_t widened_ns;		     /* when widen() looked last */
 	uint64_t widened_received;	     /* messages received by then */
 	uint64_t holders[LAYOUT_MASK_WORDS]; /* receivers with outstanding descriptors, and some
@@ -175,6 +177,7 @@ struct ringbus_node {
 	uint32_t empty_polls;	  /* since the last wait */
 	uint32_t keeps_to_itself; /* so many waits more without sched_yield() */
 	bool crowded;		  /* the last one let others run */
+	bool slept;		  /* the last wait was a sleep */
 	uint64_t crowd_bytes;	  /* of pooled payloads since then */
 	int unreached;		  /* why a payload could not be mapped in the last turn; 0: none */
 	struct link_rx *lost_rx;  /* ring at rest whose drops are to be told */
@@ -387,11 +390,11 @@ void dispatch_ring_is_hot(struct ringbus_node *node, uint32_t i);
 
 /* wait.c */
 /* Sleeps until something may be pending. 0, -ETIMEDOUT. Caller receives. */
-int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns);
+int dispatch_wait(struct ringbus_node *node, uint64_t left_ns);
 /* Whether anything is pending; opens rings of new senders. */
 bool dispatch_pending(struct ringbus_node *node);
 /* A payload could not be mapped: for a moment, so that whoever tries again does not spin. */
-void wait_for_memory(struct ringbus_node *node, uint64_t deadline_ns);
+void wait_for_memory(struct ringbus_node *node, uint64_t left_ns);
 /* For a sleeper that stored ASLEEP: puts the fence into unfenced senders. False: the kernel
  * refused, so that one of them may pass over this sleep; it ends after SLEEP_UNFENCED_NS. */
 bool dispatch_fence_senders(struct ringbus_node *node);

@@ -351,12 +351,18 @@ rb_inline void ring_rx_prefetch(const struct ring_rx *rx)
 	__builtin_prefetch(rx->data + ((rx->at + RB_LINE) & (rx->capacity - 1)));
 }
 
-/* A look without the record: whether ring_rx_peek() will find more than RING_EMPTY. */
-rb_inline bool ring_rx_has_word(const struct ring_rx *rx)
+/* A look at the header of the next record, without that. */
+rb_inline uint64_t ring_rx_glance(const struct ring_rx *rx)
 {
 	/* relaxed: a look; whoever takes the record reads it again with acquire and only then
 	 * believes it */
-	return shm_load_relaxed((const void *)(rx->data + (rx->at & (rx->capacity - 1)))) != 0;
+	return shm_load_relaxed((const void *)(rx->data + (rx->at & (rx->capacity - 1))));
+}
+
+/* Whether ring_rx_peek() will find more than RING_EMPTY. */
+rb_inline bool ring_rx_has_word(const struct ring_rx *rx)
+{
+	return ring_rx_glance(rx) != 0;
 }
 
 rb_inline void ring_rx_advance(struct ring_rx *rx, const struct ring_record *rec)

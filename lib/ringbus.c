@@ -105,7 +105,7 @@ int ringbus_wait(struct ringbus_node *node, uint64_t timeout_ns)
 	if (r < 0)
 		return r;
 	node->heeds_interrupt = true;
-	r = dispatch_wait(node, rb_deadline_ns(timeout_ns));
+	r = dispatch_wait(node, timeout_ns);
 	if (r == 0 && own_load(&node->interrupted) && !dispatch_pending(node))
 		r = -EINTR;
 	r = node_guarded(node, r < 0 ? rb_fail_plain(r) : r);
@@ -115,7 +115,7 @@ int ringbus_wait(struct ringbus_node *node, uint64_t timeout_ns)
 
 static int pull_one(struct ringbus_node *node, struct ringbus_message *m, uint64_t timeout_ns)
 {
-	uint64_t deadline = 0;
+	uint64_t deadline = 0, left = timeout_ns;
 
 	node->heeds_interrupt = true;
 	for (;;) {
@@ -126,7 +126,7 @@ static int pull_one(struct ringbus_node *node, struct ringbus_message *m, uint64
 		if (guard_condemned(node->region))
 			return node_guarded(node, 0);
 		if (r < 0) {
-			wait_for_memory(node, rb_deadline_ns(timeout_ns));
+			wait_for_memory(node, timeout_ns);
 			return r;
 		}
 		if (timeout_ns == 0)
@@ -134,11 +134,13 @@ static int pull_one(struct ringbus_node *node, struct ringbus_message *m, uint64
 		if (own_load(&node->interrupted))
 			return rb_fail_plain(-EINTR);
 		/* the wait below also ends for what never becomes a message */
-		if (deadline != 0 && rb_left_ns(deadline) == 0)
-			return rb_fail_plain(-ETIMEDOUT);
-		if (deadline == 0)
+		if (deadline != 0)
+			left = rb_left_ns(deadline);
+		else
 			deadline = rb_deadline_ns(timeout_ns);
-		r = dispatch_wait(node, deadline);
+		if (left == 0)
+			return rb_fail_plain(-ETIMEDOUT);
+		r = dispatch_wait(node, left);
 		if (r < 0)
 			return rb_fail_plain(r);
 		if (own_load(&node->close_wanted))

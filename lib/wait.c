@@ -181,10 +181,8 @@ static bool spin(struct ringbus_node *node, uint64_t deadline_ns)
 #define SPIN_MAX_NS 50000u
 
 /* How long to sleep at most, with the safety wake. */
-static uint64_t sleep_bound(const struct ringbus_node *node, uint64_t deadline_ns, bool fenced)
+static uint64_t sleep_bound(const struct ringbus_node *node, uint64_t left, bool fenced)
 {
-	uint64_t left = rb_left_ns(deadline_ns);
-
 	if (rb_unlikely(!fenced))
 		return rb_min(left, SLEEP_UNFENCED_NS);
 	return node->no_safety_wake ? left : rb_min(left, node->safety_ns);
@@ -203,25 +201,44 @@ static void woke_by_time(struct ringbus_node *node, uint64_t bound_ns)
 		wait_safety_woke(node, dispatch_pending(node));
 }
 
-/* 0: woken, or there was something before we slept; -ETIMEDOUT: by the deadline or the safety wake.
- */
-static int sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
+/* Whether it matters when we came out of a sleep: for the next sleep, or for a record that says
+ * when it was sent. Where nothing is to be seen it may be in a ring that is not open yet. */
+#define WOKE_LOOKS 4u
+
+static bool woke_time_matters(const struct ringbus_node *node)
 {
-	uint64_t prepared = doorbell_prepare(&node->bell->inbox);
-	uint64_t before = 0, bound;
+	bool any = false;
+
+	if (!node->spin_fixed || node->rings > WOKE_LOOKS)
+		return true;
+	for (uint32_t i = 0; i < node->rings; i++) {
+		uint64_t word = ring_rx_glance(&node->rx[node->order[i]]->ring);
+
+		if (word & RECORD_STAMPED)
+			return true;
+		any |= word != 0;
+	}
+	return !any;
+}
+
+/* Sleeps no longer than left_ns. 0: woken, or there was something before we slept; -ETIMEDOUT: all
+ * that time is over; -EAGAIN: the safety wake. now: as it is, if spin_ns is not fixed. */
+static int sleep_once(struct ringbus_node *node, uint64_t now, uint64_t left_ns)
+{
+	uint64_t prepared = doorbell_prepare(&node->bell->inbox), bound;
 	bool fenced = dispatch_fence_senders(node);
 	int r;
 
-	if (dispatch_pending(node) || wait_is_over(node)) {
+	node->slept = !dispatch_pending(node) && !wait_is_over(node);
+	if (!node->slept) {
 		doorbell_finish(&node->bell->inbox, prepared);
 		return 0;
 	}
-	bound = sleep_bound(node, deadline_ns, fenced);
-	if (!node->spin_fixed)
-		before = rb_now_ns();
+	bound = sleep_bound(node, left_ns, fenced);
 	shm_count(&node->own->sleeps, 1);
 	r = doorbell_sleep(&node->bell->inbox, prepared, bound, &node->inbox_unrung);
-	node->woke_ns = rb_now_ns();
+	if (woke_time_matters(node))
+		node->woke_ns = rb_now_ns();
 	doorbell_finish(&node->bell->inbox, prepared);
 	if (rb_unlikely(r == -ETIMEDOUT))
 		woke_by_time(node, bound);
@@ -229,10 +246,11 @@ static int sleep_once(struct ringbus_node *node, uint64_t deadline_ns)
 		node->safety_ns = SAFETY_FIRST_NS;
 	/* spin next time if what we slept for came soon */
 	if (!node->spin_fixed)
-		node->spin_now_ns = node->woke_ns - before < 4 * SPIN_MAX_NS
-					    ? SPIN_MAX_NS
-					    : node->spin_now_ns / 2;
-	return r == -ETIMEDOUT ? r : 0;
+		node->spin_now_ns =
+			node->woke_ns - now < 4 * SPIN_MAX_NS ? SPIN_MAX_NS : node->spin_now_ns / 2;
+	if (r != -ETIMEDOUT)
+		return 0;
+	return bound < left_ns ? -EAGAIN : -ETIMEDOUT;
 }
 
 /* A moment for a stream. True: it went on. */
@@ -248,32 +266,44 @@ static bool stream_came(struct ringbus_node *node)
 	return came;
 }
 
-void wait_for_memory(struct ringbus_node *node, uint64_t deadline_ns)
+void wait_for_memory(struct ringbus_node *node, uint64_t left_ns)
 {
-	struct timespec pause = {.tv_nsec = (long)rb_min(rb_left_ns(deadline_ns), RB_MS)};
+	struct timespec pause = {.tv_nsec = (long)rb_min(left_ns, RB_MS)};
 
 	node->unreached = 0;
 	nanosleep(&pause, NULL);
 }
 
-int dispatch_wait(struct ringbus_node *node, uint64_t deadline_ns)
+/* To read the clock costs as much as a look at a ring: it is not read for who sleeps at once. Nor
+ * does it look before it has stored ASLEEP, if the last wait was a sleep. */
+int dispatch_wait(struct ringbus_node *node, uint64_t left_ns)
 {
+	bool spins = node->spin_now_ns > 0 && node->spin_ns > 0;
+	bool stays = spins || node->streak >= STREAM_MIN;
+	uint64_t now = 0, deadline = 0;
+	int r;
+
 	node->empty_polls = 0;
 	dispatch_pulled_done(node);
 	dispatch_give_all(node);
 	if (rb_unlikely(node->unreached < 0)) {
-		wait_for_memory(node, deadline_ns);
+		wait_for_memory(node, left_ns);
 		return 0;
 	}
-	if (dispatch_pending(node))
+	if ((!node->slept || stays || left_ns == 0) && dispatch_pending(node))
 		return 0;
+	if (stays && left_ns > 0) {
+		now = rb_now_ns();
+		deadline = rb_deadline_from(now, left_ns);
+	}
 	if (stream_came(node))
 		return 0;
-	if (node->spin_now_ns > 0 && node->spin_ns > 0 && spin(node, deadline_ns))
+	if (spins && spin(node, deadline))
 		return 0;
-	if (deadline_ns == 0)
+	if (left_ns == 0)
 		return -ETIMEDOUT;
-	if (sleep_once(node, deadline_ns) == 0 || dispatch_pending(node))
-		return 0;
-	return rb_left_ns(deadline_ns) == 0 ? -ETIMEDOUT : 0;
+	if (stays || !node->spin_fixed)
+		now = rb_now_ns();
+	r = sleep_once(node, now, stays ? rb_left_from(now, deadline) : left_ns);
+	return r == 0 || dispatch_pending(node) || r == -EAGAIN ? 0 : r;
 }
