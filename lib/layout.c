@@ -68,7 +68,6 @@ uint64_t layout_signature(void)
 		offsetof(struct layout_ring_tx, drops),
 		offsetof(struct layout_ring_tx, starts),
 		RING_STARTS,
-		RING_PART_MIN,
 		sizeof(struct layout_ring_rx),
 		offsetof(struct layout_ring_rx, asked),
 		offsetof(struct layout_ring_rx, histogram),

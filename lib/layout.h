@@ -312,8 +312,7 @@ struct layout_node {
 _Static_assert(sizeof(struct layout_node) == RB_PAGE, "layout");
 
 /* First page of a ring extent, written by the sender. */
-#define RING_STARTS 64u
-#define RING_PART_MIN 256u
+#define RING_STARTS 16u
 #define RING_NO_START UINT64_MAX /* no position: those are multiples of 8 */
 struct layout_ring_tx {
 	_Alignas(RB_LINE) struct shm_word
@@ -334,15 +333,16 @@ struct layout_ring_tx {
 	/* Position of the first record in each part of the ring, for tools that look behind the
 	 * head. */
 	_Alignas(RB_LINE) struct shm_word starts[RING_STARTS];
-	struct shm_word spare3[384];
+	struct shm_word spare3[432];
 };
 _Static_assert(sizeof(struct layout_ring_tx) == RB_PAGE, "layout");
 _Static_assert(offsetof(struct layout_ring_tx, messages) % 16 == 0, "for shm_count_two()");
 
-/* Bytes of a part; small rings have fewer than RING_STARTS. */
+/* Bytes of a part. Each begins with a record that says all, which takes the sender and the receiver
+ * out of their quick ways; so parts are not small. */
 static inline uint64_t layout_ring_part(uint64_t ring_bytes)
 {
-	return rb_max(ring_bytes / RING_STARTS, RING_PART_MIN);
+	return ring_bytes / RING_STARTS;
 }
 
 /* Last page of a ring extent, written by the receiver. */
