@@ -274,7 +274,7 @@ rb_inline int fire(struct shot *s)
 	if (s->count > 0)
 		wake(s);
 	if (s->pooled)
-		send_pool_reclaim_all(s->node);
+		send_pool_shot(s->node);
 	return (int)s->count;
 }
 

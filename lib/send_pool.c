@@ -303,6 +303,21 @@ void send_pool_reclaim_all(struct ringbus_node *node)
 			send_pool_reclaim(node, node->tx[w * 64 + (uint32_t)__builtin_ctzll(m)]);
 }
 
+/* Each look takes the line of a head from its receiver, who is about to write it again: of a stream
+ * of loans that nobody touches a tenth. Who had an answer since the last shot looks at once, or it
+ * would go round through all its chunks instead of two. */
+#define SHOTS_FROM_LOOK_TO_LOOK 4u
+
+void send_pool_shot(struct ringbus_node *node)
+{
+	uint64_t received = shm_load_relaxed(&node->own->received); /* relaxed: counter */
+
+	if (received == node->shot_received && ++node->shots % SHOTS_FROM_LOOK_TO_LOOK != 0)
+		return;
+	node->shot_received = received;
+	send_pool_reclaim_all(node);
+}
+
 /* What the receivers of the last chunk have not given back of all that they got; not those that
  * were passed over because they are lossy and had too much. */
 static uint64_t behind(const struct ringbus_node *node)

@@ -16,9 +16,11 @@ int send_pool_reserve(struct link_tx *tx);
 /* Gets chunks back that tx's receiver has passed; all of them once it is not the owner they were
  * sent to. */
 void send_pool_reclaim(struct ringbus_node *node, struct link_tx *tx);
-/* The same for all receivers. Also after a shot, and so while it is under way: the line of a head
- * comes from its receiver's cache, and whoever takes a chunk next need not wait for it. */
+/* The same for all receivers. */
 void send_pool_reclaim_all(struct ringbus_node *node);
+/* A shot is under way. What was given back is looked at meanwhile, so that whoever takes a chunk
+ * next need not wait for that; in a stream, now and then. */
+void send_pool_shot(struct ringbus_node *node);
 /* Whether tx's receiver may pin `bytes` more. */
 bool send_pool_quota(struct ringbus_node *node, struct link_tx *tx, uint64_t bytes);
 /* Gives idle extents back, all of them or until `bytes` fit. */
