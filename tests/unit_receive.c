@@ -36,6 +36,21 @@ static void who_pulls_sleeps_while_signals_wait_for_poll(void **state)
 	assert_int_equal(signals, 1);
 }
 
+static void a_wait_without_time_looks_after_a_sleep_too(void **state)
+{
+	struct ringbus_node_options o = {.size = sizeof(o), .spin_ns = RINGBUS_NO_SPIN};
+	struct ringbus_node *a = node_open(), *b = node_open_with(&o);
+	struct ringbus_address to = node_address(b);
+	uint64_t sleeps = node_stats(b).sleeps;
+
+	while (ringbus_wait(b, HARNESS_MS) == 0)
+		ok(ringbus_poll(b, 0));
+	assert_true(node_stats(b).sleeps > sleeps);
+	ok(ringbus_contact_address(a, &to, "me", 2, 0));
+	ok(ringbus_wait(b, 0));
+	assert_int_equal(ok(ringbus_poll(b, 0)), 1);
+}
+
 static void note_lost(const struct ringbus_message *m, void *user)
 {
 	*(uint64_t *)user += m->lost;
@@ -205,6 +220,7 @@ static void a_turn_ends_with_a_notice_whose_handler_closes_the_node(void **state
 
 static const struct CMUnitTest tests[] = {
 	BUS_TEST(who_pulls_sleeps_while_signals_wait_for_poll),
+	BUS_TEST(a_wait_without_time_looks_after_a_sleep_too),
 	BUS_TEST(a_loss_that_nobody_was_told_comes_with_the_next_message),
 	BUS_TEST(a_spoiled_ring_is_counted_by_whoever_meets_it),
 	BUS_TEST(poll_gives_no_more_notices_than_its_limit_and_leaves_none),
