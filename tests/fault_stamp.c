@@ -1,8 +1,10 @@
 /* fault_stamp.c: whether a record is stamped depends on whether its receiver sleeps, which may
- * change between the look for room and the record: there is room for either.
+ * change between the look for room and the record: there is room for either. What the receiver
+ * makes of the stamp.
  */
 #include "harness.h"
 
+#include "histogram.h"
 #include "node.h"
 
 static const struct shm_word *inbox;
@@ -61,8 +63,54 @@ static void a_full_ring_has_room_for_the_stamp_or_says_that_it_is_full(void **st
 	ledger("messages-checked", (double)got);
 }
 
+/* ---- when it woke ---- */
+
+static struct ringbus_node *sender, *sleeper;
+static struct ringbus_address bed;
+
+/* What a sleep of the receiver is here: a message comes, and wakes it. */
+static int message_comes(struct shm_word *w, uint32_t low, uint64_t timeout_ns)
+{
+	assert_ptr_equal(w, &sleeper->bell->inbox);
+	ok(ringbus_contact_address(sender, &bed, "up", 2, 0));
+	return 0;
+}
+
+static const struct shm_hooks waking = {.futex_wait = message_comes};
+
+static uint64_t wakes_timed(void)
+{
+	const struct link_rx *rx = sleeper->rx[node_address(sender).slot];
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < RING_HISTOGRAM_BUCKETS; i++)
+		sum += shm_load_relaxed(&rx->ring.rx->histogram[HISTOGRAM_WAKE][i]);
+	return sum;
+}
+
+/* Who spins for a fixed time reads the clock only for these. */
+static void how_long_a_wake_took_is_known_of_each_stamped_message(void **state)
+{
+	struct ringbus_node_options o = {.size = sizeof(o), .spin_ns = RINGBUS_NO_SPIN};
+
+	sender = node_open();
+	sleeper = node_open_with(&o);
+	bed = node_address(sleeper);
+	while (ringbus_wait(sleeper, 0) == 0)
+		ok(ringbus_poll(sleeper, 0));
+	for (unsigned i = 0; i < 40; i++) {
+		shm_hooks = &waking;
+		ok(ringbus_wait(sleeper, RINGBUS_FOREVER));
+		shm_hooks = NULL;
+		pull_text(sleeper, "up");
+		assert_int_equal(wakes_timed(),
+				 1 + i / 16); /* the first is in a ring not seen before */
+	}
+}
+
 static const struct CMUnitTest tests[] = {
 	BARE_TEST(a_full_ring_has_room_for_the_stamp_or_says_that_it_is_full),
+	BUS_TEST(how_long_a_wake_took_is_known_of_each_stamped_message),
 };
 
 HARNESS_MAIN("fault_stamp", tests)
