@@ -37,9 +37,11 @@ bool signal_pending(const struct ringbus_node *node)
 
 uint64_t signal_take(struct ringbus_node *node)
 {
-	/* sync SIGNAL owner: count; pairs SIGNAL sender in send_signal() */
-	uint64_t word = shm_load_acquire(&node->bell->signal);
+	uint64_t word;
 
+	shm_prefetch_write(&node->bell->signal);
+	/* sync SIGNAL owner: count; pairs SIGNAL sender in send_signal() */
+	word = shm_load_acquire(&node->bell->signal);
 	/* Each failed CAS means that a signal was added; bounded all the same. */
 	for (unsigned i = 0; i < 1000 && (uint32_t)word != 0; i++)
 		/* sync SIGNAL owner: taken once; pairs SIGNAL sender in send_signal() */
