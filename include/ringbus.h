@@ -463,12 +463,12 @@ RINGBUS_API int ringbus_service_open(struct ringbus_service **service,
  * region was truncated, with sigbus_guard; -ENOTCONN in a forked child; -EADDRINUSE somebody joined
  * when the linger time was over, and another process had taken the port by then. */
 RINGBUS_API int ringbus_service_run(struct ringbus_service *service);
-/* Makes ringbus_service_run() return. Async-signal-safe, any thread. */
+/* Makes ringbus_service_run() return. Async-signal-safe, any thread. NULL is allowed. */
 RINGBUS_API void ringbus_service_stop(struct ringbus_service *service);
 /* Frees the service. The region stays for its nodes; with none left it is unlinked. NULL is
  * allowed. */
 RINGBUS_API void ringbus_service_close(struct ringbus_service *service);
-/* Port it listens on (useful after port 0 was resolved). */
+/* Port it listens on (useful after port 0 was resolved); 0 for NULL. */
 RINGBUS_API unsigned ringbus_service_port(const struct ringbus_service *service);
 
 #ifdef __cplusplus

@@ -206,7 +206,7 @@ void ringbus_service_close(struct ringbus_service *s)
 
 unsigned ringbus_service_port(const struct ringbus_service *service)
 {
-	return service->port;
+	return service ? service->port : 0;
 }
 
 void ringbus_service_stop(struct ringbus_service *service)
@@ -214,6 +214,8 @@ void ringbus_service_stop(struct ringbus_service *service)
 	const uint64_t one = 1;
 	int saved = errno;
 
+	if (!service)
+		return;
 	if (write(service->stop_fd, &one, sizeof(one)) < 0)
 		errno = saved; /* full: it is stopping already */
 	errno = saved;

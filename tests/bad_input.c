@@ -420,6 +420,65 @@ static void null_arguments_are_misuse(void **state)
 	ringbus_loan_cancel(&(struct ringbus_loan){0});
 }
 
+static void no_node_and_no_event_are_misuse_of_every_call(void **state)
+{
+	struct ringbus_node *a = node_open();
+	struct ringbus_address to = node_address(a);
+	struct ringbus_node_stats stats = {.size = sizeof(stats)};
+	struct ringbus_event_info info = {.size = sizeof(info)};
+	struct ringbus_loan loan = {0};
+	struct ringbus_event *event;
+	struct ringbus_message m;
+	uint64_t count;
+
+	fails(ringbus_node_address(NULL, &to), -EINVAL);
+	fails(ringbus_node_find(NULL, "x", &to), -EINVAL);
+	fails(ringbus_node_find_pid(NULL, 1, &to), -EINVAL);
+	fails(ringbus_node_fd(NULL), -EINVAL);
+	fails(ringbus_node_held_back_by(NULL, &to), -EINVAL);
+	fails(ringbus_node_trim(NULL), -EINVAL);
+	assert_int_equal(ringbus_node_payload_max(NULL), 0);
+	fails(ringbus_node_stats(NULL, &stats), -EINVAL);
+	fails(ringbus_unsubscribe(NULL), -EINVAL);
+	fails(ringbus_event_dissolve(NULL), -EINVAL);
+	fails(ringbus_event_find(&event, NULL, "x"), -EINVAL);
+	fails(ringbus_event_wait_subscribers(NULL, 1, 0), -EINVAL);
+	fails(ringbus_event_info(NULL, &info), -EINVAL);
+	fails(ringbus_subscriptions(NULL, NULL, 0), -EINVAL);
+	fails(ringbus_contact_address(NULL, &to, "x", 1, 0), -EINVAL);
+	fails(ringbus_contact_address(a, &to, NULL, 1, 0), -EINVAL);
+	fails(ringbus_loan(NULL, 1, &loan, 0), -EINVAL);
+	fails(ringbus_loan(a, 1, NULL, 0), -EINVAL);
+	fails(ringbus_emit_loan(NULL, &loan, 0), -EINVAL);
+	fails(ringbus_contact_loan(NULL, &to, &loan, 0), -EINVAL);
+	fails(ringbus_contact_loan(a, NULL, &loan, 0), -EINVAL);
+	fails(ringbus_contact_loan(a, &to, NULL, 0), -EINVAL);
+	fails(ringbus_listen(NULL, NULL, NULL), -EINVAL);
+	fails(ringbus_listen_stop(NULL), -EINVAL);
+	fails(ringbus_on_contact(NULL, NULL, NULL), -EINVAL);
+	fails(ringbus_poll(NULL, 0), -EINVAL);
+	fails(ringbus_wait(NULL, 0), -EINVAL);
+	fails(ringbus_next(NULL, &m, 0), -EINVAL);
+	fails(ringbus_next(a, NULL, 0), -EINVAL);
+	fails(ringbus_receive(NULL, NULL, 0, &m, 0), -EINVAL);
+	fails(ringbus_receive(a, NULL, 1, &m, 0), -EINVAL);
+	fails(ringbus_borrow(NULL, NULL), -EINVAL);
+	fails(ringbus_signal(NULL, 1), -EINVAL);
+	fails(ringbus_signal_address(NULL, &to), -EINVAL);
+	fails(ringbus_signal_wait(NULL, &count, 0), -EINVAL);
+	fails(ringbus_on_signal(NULL, NULL, NULL), -EINVAL);
+	fails(ringbus_service_open(NULL, NULL), -EINVAL);
+	fails(ringbus_service_run(NULL), -EINVAL);
+	/* those that have nothing to say */
+	ringbus_loan_cancel(NULL);
+	ringbus_node_interrupt(NULL, true);
+	ringbus_node_close(NULL);
+	ringbus_service_stop(NULL);
+	assert_int_equal(ringbus_service_port(NULL), 0);
+	assert_string_equal(ringbus_event_id(NULL), "");
+	assert_null(ringbus_borrow_data(NULL, NULL));
+}
+
 static void ports_and_geometry_out_of_range_are_refused(void **state)
 {
 	struct ringbus_node_options o = {.size = sizeof(o), .port = 65536};
@@ -485,6 +544,7 @@ static const struct CMUnitTest tests[] = {
 	BUS_TEST(two_threads_send_through_one_node),
 	BUS_TEST(a_second_receiver_gets_busy_and_senders_do_not_mind),
 	BUS_TEST(null_arguments_are_misuse),
+	BUS_TEST(no_node_and_no_event_are_misuse_of_every_call),
 	BARE_TEST(ports_and_geometry_out_of_range_are_refused),
 	BARE_TEST(every_code_has_a_text),
 };
